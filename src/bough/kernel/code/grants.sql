@@ -1,0 +1,16 @@
+-- Who may call what: the role bough_program calls functions and reads views, nothing else.
+-- Loaded last. Functions named with an underscore are called by other functions only.
+
+revoke all on all functions in schema bough_api from public;
+grant usage on schema bough_api to bough_program;
+grant select on bough_api.agent_details, bough_api.runner_details to bough_program;
+grant execute on function
+  bough_api.spawn, bough_api.find, bough_api.report,
+  bough_api.complete, bough_api.fail, bough_api.terminate, bough_api.pause, bough_api.resume,
+  bough_api.enroll, bough_api.heartbeat, bough_api.retire, bough_api.claim,
+  bough_api.record_program, bough_api.strays,
+  bough_api.open_workspace, bough_api.save_workspace, bough_api.fail_workspace,
+  bough_api.record_merge,
+  bough_api.log, bough_api.logs, bough_api.events, bough_api.listen,
+  bough_api.verify
+to bough_program;
