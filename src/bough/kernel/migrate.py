@@ -94,6 +94,14 @@ def expected_version(folder: Path = _HERE / "migrations") -> int:
     return max(f.version for f in _files(folder))
 
 
+def fingerprint() -> str:
+    """Changes whenever a migration or a function of this program does."""
+    digest = hashlib.sha256()
+    for path in sorted(_HERE.glob("*/*.sql")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 async def _applied(conn: Connection) -> dict[int, _Applied]:
     found = await (await conn.execute("select to_regclass('bough.schema_migrations')")).fetchone()
     if found is None or found[0] is None:

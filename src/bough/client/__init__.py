@@ -1,0 +1,5 @@
+"""The domain API: one async method per kernel function, rows, errors, connections, hints.
+
+`client` and `runner_calls` speak to the kernel; `database` finds and opens it; `embedded` and the
+`postgres_*` modules run a private server; `hints` wakes who waits.
+"""
