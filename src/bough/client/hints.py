@@ -46,17 +46,17 @@ class Hints:
         self._conn: Connection | None = None
         self._renew_at = 0.0
 
-    async def wait(self, timeout_s: float) -> bool:
-        """Return True at the next hint, or False after `timeout_s` seconds at most."""
+    async def wait(self, timeout_s: float) -> str | None:
+        """Return the channel of the next hint, or None after `timeout_s` seconds at most."""
         try:
             conn = await self._listening()
-            async for _ in conn.notifies(timeout=timeout_s, stop_after=1):
-                return True
+            async for hint in conn.notifies(timeout=timeout_s, stop_after=1):
+                return hint.channel
         except (psycopg.Error, OSError):
             # The server went away: be a clock until it is back.
             await self._close()
             await asyncio.sleep(min(timeout_s, 1.0))
-        return False
+        return None
 
     async def _listening(self) -> Connection:
         if self._conn is None:
