@@ -1,0 +1,7 @@
+"""Claims agents, makes their worktrees, drives and supervises their programs.
+
+`runner` claims and obeys, `job` takes one agent from its worktree to its end, `drivers` say what to
+start. `program` and its helpers (`nursery`, `keeper`, `strays`) see that nothing survives; `git`,
+`workspace`, `changes` and `merge` see that no work is lost. Imports nothing: the nursery starts
+with the standard library alone.
+"""

@@ -1,0 +1,43 @@
+"""The environment that an agent's program gets: the runner's own, less what must not leak.
+
+Nothing that opens the database reaches a program, and nothing that makes git look elsewhere. The
+program finds its task and its place in variables that begin with BOUGH_.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from bough.client.rows import Claimed
+
+_SECRET_PREFIXES = ("BOUGH_", "PG", "GIT_")
+_HARMLESS = frozenset({"PGTZ", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS"})
+
+
+def environment_of(
+    agent: Claimed, *, workspace: Path | None, inherited: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """All variables for an agent's program, from those of this process."""
+    source = os.environ if inherited is None else inherited
+    kept = {
+        name: value
+        for name, value in source.items()
+        if name in _HARMLESS or not name.startswith(_SECRET_PREFIXES)
+    }
+    own = {
+        "BOUGH_AGENT_ID": str(agent.id),
+        "BOUGH_ROOT_ID": str(agent.root_id),
+        "BOUGH_ROLE": agent.role,
+        "BOUGH_TASK": agent.task,
+        "BOUGH_BUDGET": str(agent.allocated),
+        "BOUGH_ATTEMPT": str(agent.lease_epoch),
+        # An agent must never wait for somebody who types.
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_EDITOR": "true",
+    }
+    if agent.parent_id:
+        own["BOUGH_PARENT_ID"] = str(agent.parent_id)
+    if workspace:
+        own["BOUGH_WORKSPACE"] = str(workspace)
+        own["PWD"] = str(workspace)
+    return kept | own

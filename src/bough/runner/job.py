@@ -1,0 +1,280 @@
+"""One claimed agent, from its worktree to its recorded end.
+
+Guarantees: the program starts only in a worktree of its own; when it ends, whatever it left is
+committed before the agent is completed or failed; a runner that has lost the agent touches neither
+its worktree nor its record again. While PostgreSQL is away the program goes on, and what there is
+to say is said when it is back.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from bough.client.errors import AgentEnded, BoughError, ServerUnavailable, StaleLease
+from bough.client.rows import Claimed, Json
+from bough.client.runner_calls import RunnerClient
+from bough.runner import program, workspace
+from bough.runner.changes import changes
+from bough.runner.drivers import UnknownDriver, command_line
+from bough.runner.environment import environment_of
+from bough.runner.git import GitError, open_repository
+from bough.runner.output import Batches
+from bough.runner.strays import boot_id, kill_strays
+from bough.runner.worktree import Workspace
+
+_log = logging.getLogger(__name__)
+_PATIENCE_S = 600.0
+_TAIL_CHARS = 2000
+GRACE_S = 5.0
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure(Exception):
+    """The agent cannot go on: the code and the message that will be recorded."""
+
+    code: str
+    message: str
+
+
+async def insist(call: Callable[[], Awaitable[Value]]) -> Value:
+    """Call until PostgreSQL answers; gives up with ServerUnavailable after ten minutes."""
+    delay_s = 0.1
+    give_up_at = asyncio.get_running_loop().time() + _PATIENCE_S
+    while True:
+        try:
+            return await call()
+        except ServerUnavailable:
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise
+        await asyncio.sleep(delay_s)
+        delay_s = min(delay_s * 2, 5.0)
+
+
+class Job:
+    """Runs one agent; the runner tells it when others have stopped or paused the agent."""
+
+    def __init__(self, client: RunnerClient, agent: Claimed, home: Path) -> None:
+        self.agent = agent
+        self._client = client
+        self._home = home
+        self._program: program.Program | None = None
+        self._workspace: Workspace | None = None
+        self._paused = False
+        self._dropped: str | None = None
+        self._tail: deque[str] = deque(maxlen=50)
+
+    async def run(self) -> None:
+        """Do everything; raises only what is a defect or a lost database."""
+        agent = self.agent
+        try:
+            ended = await self._work()
+            await self._save()
+            if self._dropped is None:
+                await self._finish(ended)
+        except _Failure as failure:
+            if self._dropped is None:
+                await self.fail(failure.code, failure.message)
+        except (StaleLease, AgentEnded) as error:
+            # Somebody else decided; the kernel has kept what we had to say.
+            event = {"event": "agent.lost", "agent_id": str(agent.id)}
+            _log.info("agent %s: %s", agent.id, error, extra=event)
+
+    def pause(self, *, on: bool) -> None:
+        """Hold the program, or let it go on."""
+        if on == self._paused:
+            return
+        self._paused = on
+        if self._program:
+            self._program.pause() if on else self._program.resume()
+
+    async def drop(self, reason: str) -> None:
+        """Stop the program: the agent was ended, is handed back, or is no longer ours ("lost")."""
+        self._dropped = self._dropped or reason
+        if self._program:
+            await self._program.stop(grace_s=GRACE_S, reason=reason)
+
+    async def _work(self) -> program.Exit:
+        agent = self.agent
+        if agent.lease_epoch > 1:
+            await self._end_predecessor()
+        place = await self._open_workspace()
+        argv = self._command_line()
+        deadline_s = self._remaining_s()
+        batches = Batches(self._write)
+        try:
+            running = await program.start(
+                argv,
+                cwd=place,
+                env=environment_of(agent, workspace=place),
+                output=batches.add,
+                deadline_s=deadline_s,
+            )
+        except program.CannotStartError as error:
+            await batches.close()
+            raise _Failure("program_not_started", str(error)) from error
+        self._program = running
+        if self._dropped:
+            await running.stop(grace_s=GRACE_S, reason=self._dropped)
+        if self._paused:
+            running.pause()
+        recording = asyncio.create_task(self._record(running.identity))
+        try:
+            ended = await running.wait()
+            await batches.close()
+        except (StaleLease, AgentEnded):
+            await running.stop(grace_s=GRACE_S, reason="lost")
+            raise
+        finally:
+            await recording
+        return ended
+
+    def _command_line(self) -> list[str]:
+        try:
+            return list(command_line(self.agent))
+        except UnknownDriver as error:
+            raise _Failure("unknown_driver", str(error)) from error
+
+    def _remaining_s(self) -> float | None:
+        agent = self.agent
+        if agent.timeout_s is None:
+            return None
+        if agent.lease_epoch == 1:
+            return float(agent.timeout_s)
+        remaining = agent.timeout_s - (datetime.now(UTC) - agent.started_at).total_seconds()
+        if remaining <= 0:
+            raise _Failure(
+                "deadline", f"its time-out of {agent.timeout_s} s passed while no runner had it"
+            )
+        return remaining
+
+    async def _end_predecessor(self) -> None:
+        boot = boot_id()
+        strays = await insist(lambda: self._client.strays(boot))
+        for stray in strays:
+            if stray.agent_id == self.agent.id:
+                identity = program.Identity(stray.pid, stray.process_start, boot)
+                await kill_strays(identity, f"{program.MARKER}={self.agent.id}")
+
+    async def _record(self, identity: program.Identity) -> None:
+        try:
+            await insist(
+                lambda: self._client.record_program(
+                    self.agent.id,
+                    epoch=self.agent.lease_epoch,
+                    pid=identity.pid,
+                    process_start=identity.started,
+                    boot_id=identity.boot_id,
+                )
+            )
+        except BoughError as error:
+            event = {"event": "program.not_recorded", "agent_id": str(self.agent.id)}
+            _log.warning("agent %s: %s", self.agent.id, error, extra=event)
+
+    async def _write(self, stream: str, text: str) -> None:
+        self._tail.append(text[-_TAIL_CHARS:])
+        await insist(
+            lambda: self._client.log(
+                self.agent.id, epoch=self.agent.lease_epoch, streams=[stream], contents=[text]
+            )
+        )
+
+    async def _open_workspace(self) -> Path:
+        agent = self.agent
+        if agent.repo_path is None or agent.base_commit is None:
+            place = self._home / "scratch" / str(agent.id)
+            place.mkdir(parents=True, exist_ok=True)
+            return place
+        try:
+            repository = await open_repository(Path(agent.repo_path))
+            made = await workspace.create(
+                repository,
+                agent_id=str(agent.id),
+                task=agent.task,
+                home=self._home,
+                base=agent.base_commit,
+            )
+        except (GitError, OSError) as error:
+            await insist(lambda: self._client.fail_workspace(agent.id, epoch=agent.lease_epoch))
+            raise _Failure("workspace_failed", str(error)) from error
+        self._workspace = made
+        await insist(
+            lambda: self._client.open_workspace(
+                agent.id,
+                epoch=agent.lease_epoch,
+                path=str(made.path),
+                branch=made.branch,
+                base_commit=made.base_commit,
+            )
+        )
+        return made.path
+
+    async def _save(self) -> None:
+        """Commit what the program left, unless another runner has the worktree by now."""
+        made = self._workspace
+        if made is None or self._dropped == "lost":
+            return
+        agent = self.agent
+        try:
+            head = await workspace.commit_rest(
+                made,
+                message=f"{agent.task.strip().splitlines()[0][:72]}\n\nAgent: {agent.id}",
+                author_name=f"bough {agent.role}",
+                author_email=f"{str(agent.id)[:8]}@bough.invalid",
+            )
+            changed = await changes(made)
+        except (GitError, OSError) as error:
+            raise _Failure(
+                "workspace_not_saved", f"{error}; the files are in {made.path}"
+            ) from error
+        await insist(
+            lambda: self._client.save_workspace(
+                agent.id,
+                epoch=agent.lease_epoch,
+                head_commit=head,
+                files=len(changed),
+                added=sum(c.lines_added or 0 for c in changed),
+                removed=sum(c.lines_removed or 0 for c in changed),
+            )
+        )
+
+    async def _finish(self, ended: program.Exit) -> None:
+        agent = self.agent
+        result: Json = {
+            "exit_code": ended.code,
+            "duration_s": round(ended.duration_s, 3),
+            "output_tail": "".join(self._tail)[-_TAIL_CHARS:],
+        }
+        if ended.code == 0 and ended.reason == "exited":
+            await insist(
+                lambda: self._client.complete(agent.id, epoch=agent.lease_epoch, result=result)
+            )
+            return
+        name = self._command_line()[0]
+        if ended.reason == "deadline":
+            code, message = (
+                "deadline",
+                f"{name} was stopped after {agent.timeout_s} s, its time-out",
+            )
+        elif ended.signal is not None:
+            code, message = "program_killed", f"{name} was ended by signal {ended.signal}"
+        elif ended.code is None:
+            code, message = "program_lost", f"{name} was killed together with its keeper"
+        else:
+            code, message = "program_failed", f"{name} ended with exit code {ended.code}"
+        await self.fail(code, message, result)
+
+    async def fail(self, code: str, message: str, result: Json | None = None) -> None:
+        """Record that the agent could not do its task."""
+        agent = self.agent
+        await insist(
+            lambda: self._client.fail(
+                agent.id, epoch=agent.lease_epoch, code=code, message=message, result=result
+            )
+        )

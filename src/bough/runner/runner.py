@@ -1,0 +1,189 @@
+"""The runner: claims agents, drives each in a task of its own, keeps its lease, obeys the kernel.
+
+It is woken by hints and looks anyway every few seconds, so a lost hint costs time, never work. It
+never decides whose an agent is: after every look it stops what the kernel no longer gives it. When
+it dies, its lease runs out and others go on; its programs die with it (see `program`).
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from dataclasses import fields
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from bough.client.errors import BoughError, RunnerGone, ServerUnavailable
+from bough.client.hints import QUEUE_CHANNEL, Hints, listening, runner_channel
+from bough.client.rows import Claimed, Held
+from bough.client.runner_calls import RunnerClient
+from bough.runner.job import Job
+from bough.runner.processes import process
+from bough.runner.strays import boot_id
+
+_log = logging.getLogger(__name__)
+LEASE_S = 15
+
+
+class Runner:
+    """Runs up to `slots` agents at once, of one tree if `root_id` is given, until stopped."""
+
+    def __init__(
+        self,
+        client: RunnerClient,
+        dsn: str,
+        *,
+        home: Path,
+        slots: int,
+        root_id: UUID | None = None,
+        lease_s: int = LEASE_S,
+    ) -> None:
+        self.id = uuid4()
+        self._client = client
+        self._dsn = dsn
+        self._home = home
+        self._slots = slots
+        self._root_id = root_id
+        self._lease_s = lease_s
+        self._jobs: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
+        self._drops: set[asyncio.Task[None]] = set()
+        self._wanted_work = False
+        self._woken = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def running(self) -> int:
+        """How many agents it drives right now."""
+        return len(self._jobs)
+
+    async def enroll(self) -> None:
+        """Make this runner known, so that agents can be kept for it."""
+        me = process(os.getpid())
+        await self._client.enroll(
+            self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process_start=me.started if me else "",
+            boot_id=boot_id(),
+            slots=self._slots,
+            lease_s=self._lease_s,
+        )
+
+    def stop(self) -> None:
+        """Claim no more, stop the programs and hand the agents back; `run` then returns."""
+        self._stopping = True
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Claim and run agents until `stop`; call `enroll` first."""
+        async with listening(
+            self._dsn, runner_channel(self.id), QUEUE_CHANNEL, register=False
+        ) as hints:
+            ears = asyncio.create_task(self._listen(hints))
+            try:
+                while not self._stopping:
+                    await self._look()
+                    await self._rest()
+            finally:
+                ears.cancel()
+                await self._hand_back()
+
+    async def _listen(self, hints: Hints) -> None:
+        while True:
+            if await hints.wait(30.0):
+                self._woken.set()
+
+    async def _rest(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lease_s / 5):
+                await self._woken.wait()
+        self._woken.clear()
+
+    async def _look(self) -> None:
+        """Take new work, keep the lease, and do what the kernel has decided meanwhile."""
+        try:
+            await self._claim()
+            wants_work = len(self._jobs) < self._slots
+            held = await self._client.heartbeat(self.id, wants_work=wants_work)
+            await self._obey(held)
+            if wants_work and not self._wanted_work:
+                # What was spawned before the kernel knew that we listen sent no hint.
+                await self._claim()
+            self._wanted_work = wants_work
+        except RunnerGone:
+            await self._start_over()
+        except ServerUnavailable as error:
+            _log.warning("%s", error, extra={"event": "runner.server_away"})
+
+    async def _claim(self) -> None:
+        free = self._slots - len(self._jobs)
+        if free <= 0 or self._stopping:
+            return
+        for agent in await self._client.claim(self.id, slots=free, root_id=self._root_id):
+            self._begin(agent)
+
+    def _begin(self, agent: Claimed) -> None:
+        job = Job(self._client, agent, self._home)
+        task = asyncio.create_task(self._drive(job), name=f"agent {agent.id}")
+        self._jobs[agent.id] = (job, task)
+        task.add_done_callback(lambda _: self._forget(agent.id))
+        event = {"event": "agent.started", "agent_id": str(agent.id)}
+        _log.info("agent %s starts: %s", str(agent.id)[:8], agent.task[:80], extra=event)
+
+    def _forget(self, agent_id: UUID) -> None:
+        del self._jobs[agent_id]
+        self._woken.set()
+
+    async def _drive(self, job: Job) -> None:
+        agent = job.agent
+        try:
+            await job.run()
+        except ServerUnavailable as error:
+            event = {"event": "agent.unrecorded", "agent_id": str(agent.id)}
+            _log.error("agent %s: %s", str(agent.id)[:8], error, extra=event)
+        except Exception as error:  # noqa: BLE001 - recorded, and shown to the user
+            # A defect of ours must end the agent, not hang it.
+            event = {"event": "agent.runner_failed", "agent_id": str(agent.id)}
+            _log.exception("agent %s", str(agent.id)[:8], extra=event)
+            message = f"the runner failed: {type(error).__name__}: {error}"
+            await job.fail("runner_error", message)
+
+    async def _obey(self, held: list[Held]) -> None:
+        by_id = {h.id: h for h in held}
+        for agent_id, (job, _) in list(self._jobs.items()):
+            now = by_id.pop(agent_id, None)
+            if now is None or now.lease_epoch != job.agent.lease_epoch:
+                await self._let_go(job)
+            else:
+                job.pause(on=now.status == "paused")
+        for orphan in by_id.values():
+            # A claim whose answer was lost with the connection: it is ours all the same.
+            if orphan.status == "running" and not self._stopping:
+                details = await self._client.show(orphan.id)
+                names = [f.name for f in fields(Claimed)]
+                self._begin(Claimed(**{name: getattr(details, name) for name in names}))
+
+    async def _let_go(self, job: Job) -> None:
+        details = await self._client.show(job.agent.id)
+        lost = details.lease_epoch != job.agent.lease_epoch
+        reason = "lost" if lost else details.status
+        task = asyncio.create_task(job.drop(reason))
+        self._drops.add(task)
+        task.add_done_callback(self._drops.discard)
+
+    async def _start_over(self) -> None:
+        """The lease ran out while the machine slept or the server was away: come back anew."""
+        _log.warning("lease lost, enrolling anew", extra={"event": "runner.lease_lost"})
+        await asyncio.gather(*(job.drop("lost") for job, _ in list(self._jobs.values())))
+        await asyncio.gather(*(task for _, task in list(self._jobs.values())))
+        self.id = uuid4()
+        await self.enroll()
+
+    async def _hand_back(self) -> None:
+        jobs = list(self._jobs.values())
+        await asyncio.gather(*(job.drop("handed back") for job, _ in jobs))
+        await asyncio.gather(*(task for _, task in jobs), return_exceptions=True)
+        await asyncio.gather(*self._drops)
+        with contextlib.suppress(BoughError):
+            await self._client.retire(self.id)
