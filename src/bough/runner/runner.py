@@ -51,11 +51,7 @@ class Runner:
         self._wanted_work = False
         self._woken = asyncio.Event()
         self._stopping = False
-
-    @property
-    def running(self) -> int:
-        """How many agents it drives right now."""
-        return len(self._jobs)
+        self.handed_back = 0
 
     async def enroll(self) -> None:
         """Make this runner known, so that agents can be kept for it."""
@@ -182,6 +178,7 @@ class Runner:
 
     async def _hand_back(self) -> None:
         jobs = list(self._jobs.values())
+        self.handed_back = len(jobs)
         await asyncio.gather(*(job.drop("handed back") for job, _ in jobs))
         await asyncio.gather(*(task for _, task in jobs), return_exceptions=True)
         await asyncio.gather(*self._drops)

@@ -1,0 +1,210 @@
+"""Verbs that only look: ps, tree, show, budget."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import click
+
+from bough.client.rows import Agent
+from bough.surfaces.cli import render
+from bough.surfaces.cli.session import asynchronous, connected, id_argument, json_option, named
+
+# Who needs somebody comes first: failed, then paused and waiting, then what goes on by itself.
+_URGENCY = {"failed": 0, "paused": 1, "waiting": 2, "running": 3, "created": 4}
+
+
+def _urgency(agent: Agent) -> tuple[int, float]:
+    return _URGENCY.get(agent.status, 5), -agent.created_at.timestamp()
+
+
+@click.command(
+    epilog="\b\nExamples:\n  bough ps               living agents\n"
+    "  bough ps --all -q      ids of all agents\n  bough ps --json | jq '.[].status'"
+)
+@click.option("--all", "-a", "ended", is_flag=True, help="Also agents that have ended.")
+@click.option("--limit", "-n", default=1000, show_default=True, type=click.IntRange(1))
+@click.option("--quiet", "-q", is_flag=True, help="Only ids.")
+@json_option
+@asynchronous
+async def ps(ended: bool, limit: int, quiet: bool, as_json: bool) -> None:
+    """List agents, most urgent first."""
+    async with connected() as client:
+        agents = sorted(await client.ps(ended=ended, limit=limit), key=_urgency)
+    if as_json:
+        render.print_json([render.agent_json(a) for a in agents])
+    elif quiet:
+        for agent in agents:
+            click.echo(str(agent.id))
+    elif agents:
+        render.print_table(
+            ("ID", "ROLE", "STATE", "TASK", "SPENT", "CHANGED", "AGE"),
+            [_row(a) for a in agents],
+            grow=3,
+        )
+    else:
+        render.hint("no living agents; bough ps --all shows those that have ended")
+
+
+def _row(agent: Agent) -> list[str]:
+    doing = agent.progress_note or agent.task
+    if agent.progress is not None and not agent.has_ended:
+        doing = f"{agent.progress:.0%} {doing}"
+    return [
+        str(agent.id)[:8],
+        render.line_of(agent.role, width=16),
+        render.state(agent),
+        render.line_of(doing),
+        render.spent(agent),
+        render.changed(agent),
+        render.since(agent.created_at),
+    ]
+
+
+@click.command(
+    epilog="\b\nExamples:\n  bough tree          every living tree\n"
+    "  bough tree a7f2     the tree that agent a7f2 belongs to, from its root"
+)
+@click.argument("agent_id", metavar="[ID]", required=False)
+@json_option
+@asynchronous
+async def tree(agent_id: str | None, as_json: bool) -> None:
+    """Show who spawned whom, with state, budget and work."""
+    async with connected() as client:
+        if agent_id:
+            roots = [(await named(client, agent_id)).root_id]
+        else:
+            roots = list(dict.fromkeys(a.root_id for a in await client.ps()))
+        trees = [await client.tree(root) for root in roots]
+    if as_json:
+        nested = [_nested(agents, agents[0]) for agents in trees]
+        render.print_json(nested[0] if agent_id else nested)
+        return
+    for agents in trees:
+        for prefix, agent in walk(agents):
+            work = f"  {render.changed(agent)}" if agent.files_changed else ""
+            click.echo(
+                f"{prefix}{str(agent.id)[:8]}  {render.state(agent)}  {render.spent(agent)}{work}  "
+                f"{render.line_of(agent.task, width=60)}"
+            )
+    if not trees:
+        render.hint("no living agents; bough tree ID shows a tree that has ended")
+
+
+def walk(agents: list[Agent]) -> list[tuple[str, Agent]]:
+    """The agents of one tree in drawing order, each with the lines that lead to it."""
+    below: dict[UUID | None, list[Agent]] = {}
+    for agent in agents:
+        below.setdefault(agent.parent_id, []).append(agent)
+    rows: list[tuple[str, Agent]] = []
+    open_rows: list[tuple[str, str, Agent]] = [("", "", agents[0])]
+    while open_rows:
+        prefix, indent, agent = open_rows.pop()
+        rows.append((prefix, agent))
+        children = below.get(agent.id, [])
+        for place, child in reversed(list(enumerate(children))):
+            last = place == len(children) - 1
+            lead = "└─ " if last else "├─ "
+            open_rows.append((indent + lead, indent + ("   " if last else "│  "), child))
+    return rows
+
+
+def _nested(agents: list[Agent], root: Agent) -> dict[str, object]:
+    made = {a.id: render.agent_json(a) for a in agents}
+    for agent in agents:
+        made[agent.id]["children"] = [made[c] for c in agent.children]
+    return made[root.id]
+
+
+@click.command(epilog="\b\nExamples:\n  bough show a7f2\n  bough show a7f2 --json | jq .budget")
+@id_argument()
+@json_option
+@asynchronous
+async def show(agent_id: str, as_json: bool) -> None:
+    """Show all there is to know of one agent."""
+    async with connected() as client:
+        agent = await named(client, agent_id)
+    if as_json:
+        render.print_json(render.agent_json(agent))
+        return
+    for label, text in _facts(agent):
+        if text:
+            click.echo(f"{click.style(label.ljust(10), dim=True)} {text}")
+
+
+def _facts(agent: Agent) -> list[tuple[str, str]]:
+    end = agent.completed_at or datetime.now(UTC)
+    ran = (end - agent.started_at).total_seconds() if agent.started_at else 0.0
+    merged = f"merged into {agent.merged_into} as {(agent.merged_commit or '')[:10]}"
+    tail = str((agent.result or {}).get("output_tail", "")).rstrip()
+    return [
+        ("agent", f"{agent.id}  {agent.role}, level {agent.depth_level}"),
+        ("task", render.harmless(agent.task)),
+        ("state", render.state(agent)),
+        (
+            "error",
+            render.harmless(f"{agent.error_message} ({agent.error_code})")
+            if agent.error_code
+            else "",
+        ),
+        (
+            "progress",
+            f"{agent.progress or 0:.0%} {agent.progress_note}" if agent.progress_note else "",
+        ),
+        ("budget", budget_line(agent)),
+        ("program", " ".join(map(str, agent.program.get("argv", [])))),
+        ("ran", render.duration(ran) if agent.started_at else "not started"),
+        ("parent", str(agent.parent_id or "")),
+        ("children", " ".join(str(c)[:8] for c in agent.children)),
+        ("worktree", agent.worktree_path or ""),
+        ("branch", agent.branch_name or ""),
+        ("changed", render.changed(agent)),
+        ("merge", merged if agent.isolation_status == "merged" else ""),
+        ("conflicts", ", ".join(agent.conflicts or [])),
+        ("output", render.harmless("…" + tail[-400:] if len(tail) > 400 else tail)),
+    ]
+
+
+def budget_line(agent: Agent) -> str:
+    """One agent's account in a line."""
+    left = "handed back" if agent.reclaimed_at else "available"
+    return (
+        f"{tokens_of(agent.used)} used, {tokens_of(agent.reserved)} reserved, "
+        f"{tokens_of(agent.available)} {left} of {tokens_of(agent.allocated)} tokens; "
+        f"subtree used {tokens_of(agent.subtree_used)}"
+    )
+
+
+tokens_of = render.tokens
+
+
+@click.command(epilog="\b\nExamples:\n  bough budget a7f2\n  bough budget a7f2 --json")
+@id_argument()
+@json_option
+@asynchronous
+async def budget(agent_id: str, as_json: bool) -> None:
+    """Show where the tokens of an agent are."""
+    async with connected() as client:
+        agent = await named(client, agent_id)
+        children = [await client.show(child) for child in agent.children]
+    if as_json:
+        rows = [{"id": c.id, "status": c.status} | render.agent_json(c)["budget"] for c in children]
+        render.print_json(render.agent_json(agent)["budget"] | {"id": agent.id, "children": rows})
+        return
+    click.echo(budget_line(agent))
+    living = [c for c in children if not c.has_ended]
+    ended = sum(c.used for c in children if c.has_ended)
+    if ended:
+        click.echo(f"of what is used, {tokens_of(ended)} by children that have ended")
+    render.print_table(
+        ("RESERVED FOR", "ALLOCATED", "USED", "TASK"),
+        [
+            [
+                str(c.id)[:8],
+                tokens_of(c.allocated),
+                tokens_of(c.subtree_used),
+                render.line_of(c.task),
+            ]
+            for c in living
+        ],
+        grow=3,
+    ) if living else None

@@ -1,0 +1,114 @@
+"""What every verb shares: its options, the client it works with, and ids given in short."""
+
+import asyncio
+import functools
+import re
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, ParamSpec, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from bough.client.database import address, open_client, operator
+from bough.client.rows import Agent
+from bough.client.runner_calls import RunnerClient
+
+P = ParamSpec("P")
+R = TypeVar("R")
+AnyCommand = Callable[..., Any]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+def asynchronous(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
+    """Make a click command of an async function."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        return asyncio.run(function(*args, **kwargs))
+
+    return run
+
+
+@asynccontextmanager
+async def connected() -> AsyncGenerator[RunnerClient]:
+    """A client on the database that the options and the environment name."""
+    async with open_client(await chosen_address(), actor=operator()) as client:
+        yield client
+
+
+async def chosen_address() -> str:
+    """The address that the options and the environment name, working."""
+    return await address(click.get_current_context().find_root().obj)
+
+
+async def named(client: RunnerClient, prefix: str) -> Agent:
+    """The one agent whose id begins so."""
+    return await client.show(await client.find(prefix))
+
+
+class Tokens(click.ParamType[int]):
+    """A number of tokens: 2000, 30k, 1.5M."""
+
+    name = "tokens"
+    _form = re.compile(r"(\d+(?:[._]\d+)*)\s*([kKmMgG]?)")
+    _factor: ClassVar = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse; refuses what is not a whole number of at least 1."""
+        if isinstance(value, int):
+            return value
+        found = self._form.fullmatch(value.strip())
+        number = float(found[1].replace("_", "")) * self._factor[found[2].lower()] if found else 0.0
+        if number < 1 or number != int(number) or number >= 2**63:
+            self.fail(f"'{value}' is no number of tokens; give 1 or more, like 2000 or 30k")
+        return int(number)
+
+
+class Duration(click.ParamType[int]):
+    """A time in whole seconds: 90, 90s, 15m, 2h, 1d."""
+
+    name = "duration"
+    _factor: ClassVar = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse; refuses what is not at least one second or more than ten years."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+)\s*([smhd]?)", value.strip())
+        seconds = int(found[1]) * self._factor[found[2]] if found else 0
+        if not 0 < seconds < 315_360_000:
+            self.fail(f"'{value}' is no duration; give one like 90s, 15m or 2h")
+        return seconds
+
+
+def _complete_id(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Ids of agents for the shell; silent and quick whatever is wrong."""
+
+    async def ask() -> list[CompletionItem]:
+        async with asyncio.timeout(1), connected() as client:
+            agents = await client.ps(ended=True, limit=50)
+        return [
+            CompletionItem(str(a.id)[:8], help=f"{a.status} {a.task.strip().splitlines()[0][:50]}")
+            for a in agents
+            if str(a.id).startswith(typed)
+        ]
+
+    try:
+        return asyncio.run(ask())
+    except Exception:  # noqa: BLE001 - a completion must never disturb the prompt
+        return []
+
+
+def id_argument(
+    name: str = "agent_id", *, many: bool = False
+) -> Callable[[AnyCommand], AnyCommand]:
+    """The argument ID of a verb, or ID… for several."""
+    return click.argument(
+        name,
+        metavar="ID…" if many else "ID",
+        nargs=-1 if many else 1,
+        required=True,
+        shell_complete=_complete_id,
+    )

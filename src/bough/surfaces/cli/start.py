@@ -1,0 +1,209 @@
+"""Verbs that start agents: run, spawn, runner."""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import click
+
+from bough.client.client import Spawn
+from bough.client.database import open_client, operator
+from bough.client.embedded import default_home
+from bough.client.errors import AgentEnded, AgentNotFound, InvalidInput
+from bough.client.rows import Agent
+from bough.client.runner_calls import RunnerClient
+from bough.runner.drivers import UnknownDriver, check_program
+from bough.runner.git import commit_of, open_repository
+from bough.runner.runner import Runner
+from bough.surfaces.cli import render
+from bough.surfaces.cli.session import (
+    AnyCommand,
+    Duration,
+    Tokens,
+    asynchronous,
+    chosen_address,
+    connected,
+    json_option,
+    named,
+)
+from bough.surfaces.cli.watch import follow, summarize
+
+_ROOT_BUDGET = 100_000
+_OPTIONS = [
+    click.argument("task"),
+    click.argument("command", metavar="[-- CMD …]", nargs=-1, type=click.UNPROCESSED),
+    click.option("--role", default="agent", show_default=True),
+    click.option("--budget", type=Tokens(), help="Tokens: 2000, 30k, 1.5M.  [a root: 100k]"),
+    click.option(
+        "--repo",
+        type=click.Path(path_type=Path),
+        default=".",
+        help="The git repository.  [the current one]",
+    ),
+    click.option("--driver", default="command", show_default=True),
+    click.option("--timeout", type=Duration(), help="Stop it after this time: 90s, 15m, 2h."),
+    click.option("--max-depth", type=click.IntRange(0), help="Levels allowed below it."),
+    click.option("--max-children", type=click.IntRange(0), help="Children of each agent below."),
+    click.option("--max-running", type=click.IntRange(1), help="Running at once in its subtree."),
+    json_option,
+]
+
+
+def _spawn_options(command: AnyCommand) -> AnyCommand:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, Any]) -> Spawn:
+    """Everything checked that can be before anything is made."""
+    program = {"argv": list(options["command"])}
+    try:
+        check_program(options["driver"], program)
+    except UnknownDriver as error:
+        raise InvalidInput(str(error)) from error
+    for name in program["argv"][:1]:
+        if "/" not in name and shutil.which(name) is None:
+            raise AgentNotFound(f"there is no program '{name}' on PATH; install it or give a path")
+    if options["budget"] is None and parent:
+        raise InvalidInput(
+            f"say how much of the parent's {render.tokens(parent.available)} tokens it gets: "
+            "--budget 30k"
+        )
+    if parent and parent.repo_path:
+        repository = await open_repository(Path(parent.repo_path))
+        tip = await commit_of(repository.root, f"refs/heads/{parent.branch_name}")
+        base, target = tip or str(parent.base_commit), parent.branch_name
+    else:
+        repository = await open_repository(options["repo"].absolute())
+        base, target = repository.head, repository.branch
+    return Spawn(
+        key=uuid4(),
+        task=options["task"],
+        budget=options["budget"] or _ROOT_BUDGET,
+        parent_id=parent.id if parent else None,
+        role=options["role"],
+        driver=options["driver"],
+        program=program,
+        repo_path=str(repository.root),
+        base_commit=base,
+        target_branch=target,
+        timeout_s=options["timeout"],
+        max_depth=options["max_depth"],
+        max_children=options["max_children"],
+        max_running=options["max_running"],
+    )
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    '  bough run "tidy the code" -- ruff format .\n'
+    '  bough run "make the tests pass" --budget 200k --timeout 30m -- ./agent.sh {task}\n\n'
+    "The program finds its task in BOUGH_TASK; {task} in its arguments stands for it too."
+)
+@_spawn_options
+@asynchronous
+async def run(as_json: bool, **options: Any) -> int:
+    """Start an agent here, show its progress, and wait for its end."""
+    dsn = await chosen_address()
+    async with open_client(dsn, actor=operator(), pooled=4) as client:
+        plan = await _plan(client, None, options)
+        # The root's id is ours, so the runner can be told its tree before it exists.
+        runner = Runner(client, dsn, home=default_home(), slots=8, root_id=plan.key)
+        await runner.enroll()
+        try:
+            await client.spawn(replace(plan, runner_id=runner.id))
+        except BaseException:
+            await client.retire(runner.id)
+            raise
+        driving = asyncio.create_task(runner.run())
+        interrupted = False
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task:
+            loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        try:
+            agent = await _until_ended(client, dsn, plan.key, quiet=as_json)
+        except asyncio.CancelledError:
+            interrupted = True
+            agent = await _end(client, plan.key)
+        finally:
+            runner.stop()
+            await asyncio.gather(driving, return_exceptions=True)
+        agent = await client.show(agent.id)
+    if as_json:
+        render.print_json(render.agent_json(agent))
+    else:
+        summarize(agent)
+    return 130 if interrupted else 0 if agent.status == "completed" else 1
+
+
+async def _until_ended(client: RunnerClient, dsn: str, agent_id: UUID, *, quiet: bool) -> Agent:
+    agent = await client.show(agent_id)
+    if not quiet:
+        render.hint(f"agent {str(agent.id)[:8]} in {agent.repo_path}; stop it with Ctrl-C")
+    await follow(client, dsn, agent, to_stderr=True, silent=quiet)
+    return await client.show(agent_id)
+
+
+async def _end(client: RunnerClient, agent_id: UUID) -> Agent:
+    task = asyncio.current_task()
+    if task:
+        task.uncancel()
+    with contextlib.suppress(AgentEnded):
+        await client.terminate(agent_id, reason="interrupted")
+    return await client.show(agent_id)
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    '  id=$(bough spawn "write the parser" --budget 30k -- ./impl.sh)\n'
+    '  bough spawn "test it" --parent $id --budget 10k -- ./test.sh\n\n'
+    "A runner starts it: bough runner"
+)
+@_spawn_options
+@click.option("--parent", metavar="ID", help="Make it a child of this agent, from its budget.")
+@asynchronous
+async def spawn(as_json: bool, parent: str | None, **options: Any) -> None:
+    """Create an agent that a runner will start; prints its id."""
+    async with connected() as client:
+        above = await named(client, parent) if parent else None
+        plan = await _plan(client, above, options)
+        await client.spawn(plan)
+        if as_json:
+            render.print_json(render.agent_json(await client.show(plan.key)))
+        else:
+            click.echo(str(plan.key))
+            if not any(r.alive for r in await client.runners()):
+                render.hint("no runner is running; start one: bough runner")
+
+
+@click.command(epilog="\b\nExamples:\n  bough runner\n  bough runner --slots 20")
+@click.option("--slots", default=8, show_default=True, type=click.IntRange(1, 1000))
+@json_option
+@asynchronous
+async def runner(slots: int, as_json: bool) -> int:
+    """Claim and run agents until stopped; what is interrupted, the next runner resumes."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    dsn = await chosen_address()
+    async with open_client(dsn, actor=operator(), pooled=min(slots, 10) + 1) as client:
+        worker = Runner(client, dsn, home=default_home(), slots=slots)
+        await worker.enroll()
+        if as_json:
+            render.print_json({"id": worker.id, "slots": slots})
+        click.echo(f"runner {str(worker.id)[:8]} waits for agents, {slots} at once", err=True)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, worker.stop)
+        await worker.run()
+        left = worker.handed_back
+        if left:
+            click.echo(f"handed back {left} agents; the next runner resumes them", err=True)
+    return 0

@@ -1,0 +1,75 @@
+"""Following an agent to its end: its output as it comes, then a summary."""
+
+import sys
+from uuid import UUID
+
+import click
+
+from bough.client.client import Client
+from bough.client.hints import listening, tree_channel
+from bough.client.rows import Agent, LogLine
+from bough.surfaces.cli import render
+
+_LOOK_AGAIN_S = 2.0
+
+
+async def follow(
+    client: Client,
+    dsn: str,
+    agent: Agent,
+    *,
+    after_seq: int = 0,
+    to_stderr: bool = False,
+    silent: bool = False,
+) -> None:
+    """Print an agent's output as it comes until the agent has ended."""
+    async with listening(dsn, tree_channel(agent.root_id)) as hints:
+        while True:
+            # The state first: output that came before the end is then all there.
+            ended = (await client.show(agent.id)).has_ended
+            if not silent:
+                after_seq = await print_logs(client, agent.id, after_seq, to_stderr=to_stderr)
+            if ended:
+                return
+            await hints.wait(_LOOK_AGAIN_S)
+
+
+async def print_logs(
+    client: Client, agent_id: UUID, after_seq: int, *, to_stderr: bool = False
+) -> int:
+    """Print what came after a position; the new position."""
+    while page := await client.logs(agent_id, after_seq=after_seq):
+        if after_seq == 0 and page[0].dropped_bytes:
+            render.hint(f"… {page[0].dropped_bytes:,} bytes of earlier output are not kept")
+        for line in page:
+            _print(line, to_stderr=to_stderr)
+        after_seq = page[-1].seq
+    return after_seq
+
+
+def _print(line: LogLine, *, to_stderr: bool) -> None:
+    stream = sys.stderr if to_stderr else sys.stdout
+    text = render.harmless(line.content) if stream.isatty() else line.content
+    click.echo(text, nl=False, err=to_stderr)
+
+
+def summarize(agent: Agent) -> None:
+    """How an agent ended, what it cost and changed, and what to do next."""
+    short = str(agent.id)[:8]
+    ran = (
+        f"{(agent.completed_at - agent.started_at).total_seconds():.1f} s"
+        if agent.completed_at and agent.started_at
+        else "-"
+    )
+    budget = f"{render.tokens(agent.subtree_used)} of {render.tokens(agent.allocated)} tokens used"
+    click.echo(f"{render.state(agent)}  agent {short}  {ran}  {budget}")
+    if agent.error_message:
+        click.echo(f"  {render.line_of(agent.error_message)} ({agent.error_code})")
+    if agent.files_changed is None:
+        return
+    click.echo(f"  {render.changed(agent)} on branch {agent.branch_name}")
+    if agent.files_changed and sys.stdout.isatty():
+        into = f" into {agent.target_branch}" if agent.target_branch else ""
+        render.hint(
+            f"  review: bough diff {short}\n  take it: bough merge {short}{into and '   #' + into}"
+        )
