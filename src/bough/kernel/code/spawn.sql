@@ -18,22 +18,24 @@ begin
   if spawn.budget is null or spawn.budget <= 0 then
     raise exception 'a budget of % tokens buys nothing; give at least 1', spawn.budget
       using errcode = 'TR005';
-  elsif spawn.task !~ '\S' then
+  elsif (spawn.task ~ '\S') is not true then
     raise exception 'the task is empty; say what the agent shall do' using errcode = 'TR005';
-  elsif octet_length(spawn.task) > 262144 then
-    raise exception 'the task has % bytes, at most 262144 fit; put it into a file',
+  elsif octet_length(spawn.task) > 100000 then
+    raise exception 'the task has % bytes, at most 100000 fit; put it into a file',
       octet_length(spawn.task) using errcode = 'TR005';
   elsif least(spawn.max_depth, spawn.max_children, spawn.max_running - 1,
       spawn.timeout_s - 1) < 0 then
     raise exception 'limits count from 0 (depth, children) or 1 (running, timeout)'
       using errcode = 'TR005';
   end if;
+  if spawn.parent_id is not null then
+    -- Before the look for the key: a repeat that waits here finds what the first has made.
+    select a.depth_level + 1 into _depth
+      from bough.agents a where a.id = spawn.parent_id for no key update;
+  end if;
   if exists (select from bough.agents a where a.id = spawn.key) then
     return query select * from bough_api._spawned(spawn.key, spawn.parent_id, spawn.task);
     return;
-  end if;
-  if spawn.parent_id is not null then
-    select a.depth_level + 1 into _depth from bough.agents a where a.id = spawn.parent_id;
   end if;
   insert into bough.agents (id, parent_id, task, role, driver, program, runner_id, timeout_s,
     depth_limit, children_limit, running_limit)

@@ -32,7 +32,7 @@ create domain bough.label as text
   constraint label_is_not_blank check (value ~ '\S' and length(value) <= 200);
 create domain bough.task as text
   constraint task_is_not_blank check (value ~ '\S')
-  constraint task_fits check (octet_length(value) <= 262144);
+  constraint task_fits check (octet_length(value) <= 100000);
 create domain bough.object_id as text
   constraint object_id_is_hexadecimal check (value ~ '^[0-9a-f]{40}([0-9a-f]{24})?$');
 create domain bough.status as text constraint status_is_known check (value in (

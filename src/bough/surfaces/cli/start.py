@@ -127,7 +127,7 @@ async def run(as_json: bool, **options: Any) -> int:
         if task:
             loop.add_signal_handler(signal.SIGTERM, task.cancel)
         try:
-            agent = await _until_ended(client, dsn, plan.key, quiet=as_json)
+            agent = await _until_ended(client, dsn, plan.key)
         except asyncio.CancelledError:
             interrupted = True
             agent = await _end(client, plan.key)
@@ -142,11 +142,10 @@ async def run(as_json: bool, **options: Any) -> int:
     return 130 if interrupted else 0 if agent.status == "completed" else 1
 
 
-async def _until_ended(client: RunnerClient, dsn: str, agent_id: UUID, *, quiet: bool) -> Agent:
+async def _until_ended(client: RunnerClient, dsn: str, agent_id: UUID) -> Agent:
     agent = await client.show(agent_id)
-    if not quiet:
-        render.hint(f"agent {str(agent.id)[:8]} in {agent.repo_path}; stop it with Ctrl-C")
-    await follow(client, dsn, agent, to_stderr=True, silent=quiet)
+    render.hint(f"agent {str(agent.id)[:8]} in {agent.repo_path}; stop it with Ctrl-C")
+    await follow(client, dsn, agent, to_stderr=True)
     return await client.show(agent_id)
 
 

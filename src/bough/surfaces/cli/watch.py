@@ -20,15 +20,13 @@ async def follow(
     *,
     after_seq: int = 0,
     to_stderr: bool = False,
-    silent: bool = False,
 ) -> None:
     """Print an agent's output as it comes until the agent has ended."""
     async with listening(dsn, tree_channel(agent.root_id)) as hints:
         while True:
             # The state first: output that came before the end is then all there.
             ended = (await client.show(agent.id)).has_ended
-            if not silent:
-                after_seq = await print_logs(client, agent.id, after_seq, to_stderr=to_stderr)
+            after_seq = await print_logs(client, agent.id, after_seq, to_stderr=to_stderr)
             if ended:
                 return
             await hints.wait(_LOOK_AGAIN_S)

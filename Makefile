@@ -1,0 +1,51 @@
+# Needs Python 3.11 or newer, git and make; everything else is set up below .venv and .tools.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+BIN := .venv/bin
+REPO ?= .
+
+.PHONY: help setup test test-kernel lint demo bench torture clean
+
+help:
+	@echo "make demo      run an agent on a scratch clone of a repository (REPO=/path)"
+	@echo "make test      all tests, on an embedded PostgreSQL or on BOUGH_TEST_DATABASE_URL"
+	@echo "make lint      ruff, pyright, import rules"
+	@echo "make bench     speed beside a floor or a peer"
+	@echo "make torture   long random runs"
+
+setup: .venv/.ready
+
+.tools/bin/uv:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .tools || { echo "install the venv module, on Debian: apt install python3-venv"; exit 1; }
+	.tools/bin/pip install -q --disable-pip-version-check uv==0.13.9
+
+.venv/.ready: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --locked -q --python "$(PYTHON)"
+	@touch $@
+
+test: setup
+	UV="$(UV)" $(BIN)/pytest -q
+
+test-kernel: setup
+	$(BIN)/pytest -q -m kernel
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+demo: setup
+	@REPO="$(REPO)" BOUGH="$(CURDIR)/$(BIN)/bough" sh demo/demo.sh
+
+bench: setup
+	$(BIN)/python -m bench
+
+torture: setup
+	$(BIN)/python -m bench.torture
+
+clean:
+	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis
