@@ -170,7 +170,12 @@ begin
       using errcode = 'TR005';
   end if;
   update bough.agents a set progress = coalesce(report.progress, a.progress),
-    progress_note = left(report.note, 500) where a.id = report.agent_id;
+    progress_note = left(report.note, 500)
+   where a.id = report.agent_id and a.completed_at is null;
+  if not found then
+    raise exception 'agent % has ended and reports no more', left(agent_id::text, 8)
+      using errcode = 'TR002';
+  end if;
   insert into bough.events (root_id, agent_id, name, data) values (_root_id, report.agent_id,
     'agent.reported', jsonb_build_object('progress', report.progress, 'note', report.note));
 end $$;

@@ -35,7 +35,7 @@ begin
       dropped_bytes = t.dropped_bytes + o.bytes
       from (select coalesce(sum(bytes), 0) as bytes from old) o where t.agent_id = log.agent_id;
   end if;
-  perform bough.hint('bough_tree_' || _root_id::text, 'log');
+  perform bough.hint('bough_tree_' || _root_id::text);
 end $$;
 comment on function bough_api.log is 'Appends output of an agent''s program, in order.';
 

@@ -24,7 +24,8 @@ declare
   _lease_s integer;
 begin
   update bough.runners r set expires_at = bough.now() + make_interval(secs => r.lease_s)
-   where r.id = heartbeat.runner_id and r.retired_at is null returning r.lease_s into _lease_s;
+   where r.id = heartbeat.runner_id and r.retired_at is null and r.expires_at > r.created_at
+   returning r.lease_s into _lease_s;
   if not found then
     raise exception 'runner % is retired; start a new one', left(runner_id::text, 8)
       using errcode = 'TR009';
@@ -46,13 +47,14 @@ create function bough_api.retire(runner_id uuid) returns void
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 begin
-  update bough.runners r set expires_at = bough.now(),
+  -- While it holds agents, claim must still find it; a lease of no length is never renewed.
+  update bough.runners r set expires_at = r.created_at,
     retired_at = case when not exists (
       select from bough.agents a where a.runner_id = retire.runner_id
          and a.status in ('created', 'running', 'paused', 'waiting')) then bough.now() end
    where r.id = retire.runner_id and r.retired_at is null;
   delete from bough.listeners l where l.listener = retire.runner_id::text;
-  perform bough.hint('bough_queue', '');
+  perform bough.hint('bough_queue');
 end $$;
 comment on function bough_api.retire is 'Ends a runner; agents it still holds are free at once.';
 

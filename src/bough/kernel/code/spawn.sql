@@ -33,9 +33,13 @@ begin
     select a.depth_level + 1 into _depth
       from bough.agents a where a.id = spawn.parent_id for no key update;
   end if;
-  if exists (select from bough.agents a where a.id = spawn.key) then
-    return query select * from bough_api._spawned(spawn.key, spawn.parent_id, spawn.task);
-    return;
+  if spawn.parent_id is not null then
+    -- A repeat must find the first one even when the parent has ended or is full by now.
+    if exists (select from bough.agents a where a.id = spawn.key) then
+      return query select * from bough_api._spawned(spawn.key, spawn.parent_id, spawn.task);
+      return;
+    end if;
+    select a.depth_level + 1 into _depth from bough.agents a where a.id = spawn.parent_id;
   end if;
   insert into bough.agents (id, parent_id, task, role, driver, program, runner_id, timeout_s,
     depth_limit, children_limit, running_limit)
@@ -52,7 +56,12 @@ begin
     insert into bough.workspaces (agent_id, root_id, repo_path, base_commit, target_branch)
     values (spawn.key, _new.root_id, spawn.repo_path, spawn.base_commit, spawn.target_branch);
   end if;
-  return query values (spawn.key, _new.root_id, _new.depth_level, 'created', true);
+  id := spawn.key;
+  root_id := _new.root_id;
+  depth_level := _new.depth_level;
+  status := 'created';
+  is_new := true;
+  return next;
 end $$;
 comment on function bough_api.spawn is
   'Creates an agent under a parent, or a root; budget in tokens, timeout in seconds.';

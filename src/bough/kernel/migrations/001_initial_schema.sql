@@ -29,9 +29,9 @@ create domain bough.allocation as bigint constraint allocated_is_positive check 
 create domain bough.positive as integer constraint number_is_positive check (value > 0);
 create domain bough.fraction as real constraint fraction_is_0_to_1 check (value between 0 and 1);
 create domain bough.label as text
-  constraint label_is_not_blank check (value ~ '\S' and length(value) <= 200);
+  constraint label_is_not_blank check (btrim(value, E' \t\r\n') <> '' and length(value) <= 200);
 create domain bough.task as text
-  constraint task_is_not_blank check (value ~ '\S')
+  constraint task_is_not_blank check (btrim(value, E' \t\r\n') <> '')
   constraint task_fits check (octet_length(value) <= 100000);
 create domain bough.object_id as text
   constraint object_id_is_hexadecimal check (value ~ '^[0-9a-f]{40}([0-9a-f]{24})?$');
@@ -162,7 +162,7 @@ comment on column bough.workspaces.isolation_status is
   'pending: not made; active: in use; saved: all committed; removed: the branch stays.';
 create index workspaces_of_tree on bough.workspaces (root_id);
 create unique index one_agent_per_worktree on bough.workspaces (worktree_path)
-  where isolation_status <> 'removed';
+  where worktree_path is not null and isolation_status <> 'removed';
 
 create table bough.checkpoints (
   agent_id uuid not null constraint agent_exists references bough.agents,
@@ -225,13 +225,13 @@ begin
   if (new.id, new.root_id, new.depth_level) <> (old.id, old.root_id, old.depth_level)
      or new.parent_id is distinct from old.parent_id then
     raise exception 'an agent never changes its place in the tree' using errcode = 'TR003';
-  elsif new.status = old.status then
+  elsif new.status = old.status and new.paused_from is not distinct from old.paused_from then
     return new;
   elsif not (case old.status
       when 'created' then new.status in ('running', 'paused', 'terminated')
       when 'paused' then new.status in (old.paused_from, 'failed', 'terminated')
-      when 'running' then new.status <> 'created'
-      when 'waiting' then new.status <> 'created'
+      when 'running' then new.status not in ('created', 'running')
+      when 'waiting' then new.status not in ('created', 'waiting')
       else false end) then
     raise exception 'agent % is % and cannot become %', left(old.id::text, 8), old.status,
       new.status using errcode = 'TR003';

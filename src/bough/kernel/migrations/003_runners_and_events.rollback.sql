@@ -9,5 +9,5 @@ alter table bough.agents drop constraint runner_exists;
 drop table bough.listeners, bough.logs, bough.log_tails, bough.events, bough.attempts,
   bough.runners;
 drop function bough.record_workspace(), bough.record_budget(), bough.record_agent(),
-  bough.refuse_change(), bough.hint(text, text);
+  bough.refuse_change(), bough.hint(text[]);
 drop domain bough.event_name;

@@ -32,7 +32,7 @@ create index attempts_of_tree on bough.attempts (root_id);
 create index attempts_of_runner on bough.attempts (runner_id);
 
 create domain bough.event_name as text
-  constraint name_is_noun_and_verb check (value ~ '^[a-z_]+\.[a-z_]+$');
+  constraint name_is_noun_and_verb check (position('.' in value) > 1);
 create table bough.events (
   id bigint generated always as identity constraint events_pkey primary key,
   transaction_id xid8 not null default pg_current_xact_id(),
@@ -75,16 +75,14 @@ create unlogged table bough.listeners (
 );
 comment on table bough.listeners is 'Who waits for hints on which channel; lost in a crash.';
 
-create function bough.hint(channel text, payload text) returns void
+create function bough.hint(variadic channels text[]) returns void
 language plpgsql set search_path = '' as $$
 begin
   -- NOTIFY makes commits queue up behind each other, so it is sent only when somebody waits.
-  if exists (select from bough.listeners l
-              where l.channel = hint.channel and l.expires_at > bough.now()) then
-    perform pg_catalog.pg_notify(channel, payload);
-  end if;
+  perform pg_catalog.pg_notify(l.channel, '') from bough.listeners l
+    where l.channel = any (channels) and l.expires_at > bough.now();
 end $$;
-comment on function bough.hint(text, text) is 'Wakes listeners of a channel at commit, if any.';
+comment on function bough.hint(text[]) is 'Wakes listeners of these channels at commit, if any.';
 
 create function bough.refuse_change() returns trigger language plpgsql set search_path = '' as $$
 begin
@@ -102,8 +100,8 @@ begin
     insert into bough.events (root_id, agent_id, name, data)
     values (new.root_id, new.id, 'agent.created', jsonb_build_object(
       'parent_id', new.parent_id, 'role', new.role, 'depth_level', new.depth_level));
-    perform bough.hint(coalesce('bough_runner_' || new.runner_id::text, 'bough_queue'), '');
-    perform bough.hint('bough_tree_' || new.root_id::text, '');
+    perform bough.hint('bough_tree_' || new.root_id::text,
+      coalesce('bough_runner_' || new.runner_id::text, 'bough_queue'));
     return null;
   end if;
   _name := case
@@ -116,11 +114,9 @@ begin
     'reason', new.status_reason, 'epoch', new.lease_epoch, 'code', new.error_code,
     'runner_id', new.runner_id)));
   -- The runner hears what others did to its agent; the line moves when a place comes free.
-  perform bough.hint('bough_runner_' || new.runner_id::text, new.id::text);
-  perform bough.hint('bough_tree_' || new.root_id::text, '');
-  if new.status = 'created' or (new.under_running_limit and new.status <> 'running') then
-    perform bough.hint('bough_queue', '');
-  end if;
+  perform bough.hint('bough_tree_' || new.root_id::text, 'bough_runner_' || new.runner_id::text,
+    case when new.status = 'created' or (new.under_running_limit and new.status <> 'running')
+      then 'bough_queue' end);
   return null;
 end $$;
 comment on function bough.record_agent() is 'Writes the event of every change of state.';
@@ -156,7 +152,7 @@ begin
   values (new.root_id, new.agent_id, 'workspace.' || new.isolation_status,
     jsonb_strip_nulls(jsonb_build_object('branch', new.branch_name, 'head', new.head_commit,
       'into', new.merged_into, 'commit', new.merged_commit, 'conflicts', new.conflicts)));
-  perform bough.hint('bough_tree_' || new.root_id::text, '');
+  perform bough.hint('bough_tree_' || new.root_id::text);
   return null;
 end $$;
 comment on function bough.record_workspace() is 'Writes the event of every step of a workspace.';

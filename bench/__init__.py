@@ -1,0 +1,1 @@
+"""Measures of speed, each as a ratio to a floor or a peer in the same run."""
