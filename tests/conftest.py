@@ -152,7 +152,7 @@ async def spawn_agent(
 ) -> Spawned:
     """Spawn an agent whose details do not matter."""
     defaults: dict[str, Any] = {"key": uuid4(), "task": "do it", "program": {"argv": ["true"]}}
-    values = defaults | {"parent_id": parent, "budget": budget} | more
+    values: dict[str, Any] = defaults | {"parent_id": parent, "budget": budget} | more
     return await client.spawn(Spawn(**values))
 
 
