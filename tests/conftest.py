@@ -107,6 +107,8 @@ class Kernel(RunnerClient):
 @pytest.fixture
 async def kernel(database: str) -> AsyncIterator[Kernel]:
     async with await psycopg.AsyncConnection[Any].connect(database) as conn:
+        # Once a transaction is open, those of the calls are savepoints inside it.
+        await conn.execute("select")
         try:
             yield Kernel(conn)
         finally:

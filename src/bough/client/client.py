@@ -181,7 +181,7 @@ class Client:
     async def report(
         self, agent_id: UUID, *, epoch: int, progress: float | None, note: str
     ) -> None:
-        """Note how far the agent is: a fraction from 0 to 1 and a line. Raises StaleLease."""
+        """Note how far it is: a fraction from 0 to 1 and a line. Raises StaleLease, AgentEnded."""
         await self._do(
             "select bough_api.report(%(agent_id)s, %(epoch)s, %(progress)s, %(note)s)",
             {"agent_id": agent_id, "epoch": epoch, "progress": progress, "note": note},

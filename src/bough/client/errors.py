@@ -139,3 +139,6 @@ def translated() -> Generator[None]:
         yield
     except psycopg.Error as error:
         raise from_postgres(error) from error
+    except UnicodeEncodeError as error:
+        # An argument of a command line that is not UTF-8 arrives with lone surrogates.
+        raise InvalidInput(f"the text is not valid Unicode: {error.reason}") from error

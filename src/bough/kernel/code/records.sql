@@ -25,8 +25,9 @@ begin
     u.content from unnest(streams, contents) with ordinality u (stream, content, place);
   if _tail.kept_bytes > _keep then
     with old as (
+      -- The newest piece stays, however large: a reader must see that there is a log.
       delete from bough.logs l where l.agent_id = log.agent_id and l.seq <= (
-        select max(s.seq) from (
+        select least(max(s.seq), _tail.last_seq - 1) from (
           select r.seq, sum(octet_length(r.content)) over (order by r.seq desc) as newer
             from bough.logs r where r.agent_id = log.agent_id) s
          where s.newer > _keep - _keep / 8)
@@ -81,7 +82,11 @@ begin
      where l.channel = listen.channel and l.listener = listen.listener;
     return;
   end if;
-  delete from bough.listeners l where l.expires_at < bough.now() - interval '1 minute';
+  -- Whoever else is at it may have them: two that tidy up must not wait for each other.
+  delete from bough.listeners l using (
+      select e.channel, e.listener from bough.listeners e
+       where e.expires_at < bough.now() - interval '1 minute' for update skip locked) gone
+   where (l.channel, l.listener) = (gone.channel, gone.listener);
   insert into bough.listeners (channel, listener, expires_at)
   values (listen.channel, listen.listener, bough.now() + make_interval(secs => listen.seconds))
   on conflict (channel, listener) do update set expires_at = excluded.expires_at;

@@ -138,7 +138,8 @@ begin
      order by a.started_at limit claim.slots for no key update of a skip locked);
   perform bough_api._take(_id_of_lost, runner_id) from unnest(_taken) _id_of_lost;
   while cardinality(_taken) < claim.slots loop
-    _next := bough_api._in_line(claim.runner_id, claim.slots - cardinality(_taken), only_root, _full);
+    _next := bough_api._in_line(
+      claim.runner_id, claim.slots - cardinality(_taken), only_root, _full);
     exit when _next = '{}';
     foreach _id in array _next loop
       _limit := case when (select a.under_running_limit from bough.agents a where a.id = _id)

@@ -29,17 +29,14 @@ begin
       using errcode = 'TR005';
   end if;
   if spawn.parent_id is not null then
-    -- Before the look for the key: a repeat that waits here finds what the first has made.
+    -- A repeat must find the first one even when the parent has ended or is full by now; the
+    -- lock makes one at the same time wait for it.
     select a.depth_level + 1 into _depth
       from bough.agents a where a.id = spawn.parent_id for no key update;
-  end if;
-  if spawn.parent_id is not null then
-    -- A repeat must find the first one even when the parent has ended or is full by now.
     if exists (select from bough.agents a where a.id = spawn.key) then
       return query select * from bough_api._spawned(spawn.key, spawn.parent_id, spawn.task);
       return;
     end if;
-    select a.depth_level + 1 into _depth from bough.agents a where a.id = spawn.parent_id;
   end if;
   insert into bough.agents (id, parent_id, task, role, driver, program, runner_id, timeout_s,
     depth_limit, children_limit, running_limit)

@@ -152,7 +152,7 @@ create table bough.workspaces (
   constraint made_workspace_has_a_place check (isolation_status in ('pending', 'failed')
     or (worktree_path is not null and branch_name is not null)),
   constraint merged_names_commit check (isolation_status <> 'merged' or merged_commit is not null),
-  constraint conflicted_names_paths check (isolation_status <> 'conflicted' or conflicts <> '{}')
+  constraint conflict_has_paths check (isolation_status <> 'conflicted' or conflicts[1] is not null)
 );
 comment on table bough.workspaces is 'The git worktree of one agent.';
 comment on column bough.workspaces.repo_path is 'The repository, as the runner''s machine sees it.';

@@ -5,7 +5,8 @@
 
 alter table bough.agents
   add column depth_limit integer, add column children_limit integer,
-  add column running_limit bough.positive, add column under_running_limit boolean not null default false,
+  add column running_limit bough.positive,
+  add column under_running_limit boolean not null default false,
   add constraint depth_within_limit check (depth_level <= depth_limit),
   add constraint children_limit_is_not_negative check (children_limit >= 0);
 comment on column bough.agents.depth_limit is 'Deepest level allowed from here down.';
