@@ -25,6 +25,13 @@ from bough.client.rows import Spawned
 from bough.client.runner_calls import RunnerClient
 
 
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what needs a PostgreSQL server, so that it can be run on a second one."""
+    for item in items:
+        if "server" in item.fixturenames:
+            item.add_marker(pytest.mark.kernel)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_database_from_outside() -> Generator[None]:
     with pytest.MonkeyPatch.context() as patch:

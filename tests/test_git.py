@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from git_scenes import AGENT, commit, content, rest, sh
 
-from bough.runner.git import GitError, NoCommit, NotARepository, Repo, git, open_repository
+from bough.runner.git import GitError, NoCommit, NoRepositoryHere, Repo, git, open_repository
 from bough.runner.workspace import create
 
 pytest_plugins = ["git_scenes"]
@@ -15,13 +15,13 @@ pytest_plugins = ["git_scenes"]
 async def test_each_place_that_is_no_usable_repository_gets_one_line_that_says_what_to_do(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(NotARepository, match="does not exist"):
+    with pytest.raises(NoRepositoryHere, match="does not exist"):
         await open_repository(tmp_path / "nowhere")
     (tmp_path / "plain").mkdir()
-    with pytest.raises(NotARepository, match="git init"):
+    with pytest.raises(NoRepositoryHere, match="git init"):
         await open_repository(tmp_path / "plain")
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotARepository, match="is not a directory"):
+    with pytest.raises(NoRepositoryHere, match="is not a directory"):
         await open_repository(tmp_path / "file")
     sh(tmp_path, "init", "-q", "empty")
     with pytest.raises(NoCommit, match="commit --allow-empty -m start") as caught:

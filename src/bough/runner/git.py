@@ -48,7 +48,7 @@ class GitError(Exception):
         self.stderr = stderr
 
 
-class NotARepository(GitError):
+class NoRepositoryHere(GitError):
     """The path is missing, no directory, or not inside a git repository."""
 
 
@@ -200,15 +200,15 @@ async def is_ancestor(where: Path, old: str, new: str) -> bool:
 async def open_repository(path: Path) -> Repo:
     """Find the repository that holds `path`: its root, a sub-directory, a linked worktree or bare.
 
-    Raises NotARepository, NoCommit or GitError, each one line with what to do.
+    Raises NoRepositoryHere, NoCommit or GitError, each one line with what to do.
     """
     if not path.is_dir():
         wrong = "is not a directory" if path.exists() else "does not exist"
-        raise NotARepository(f"{path} {wrong}; name the directory of a git repository")
+        raise NoRepositoryHere(f"{path} {wrong}; name the directory of a git repository")
     args = ("rev-parse", "--path-format=absolute", "--git-common-dir", "--absolute-git-dir")
     found = await run(path, *args, "--is-bare-repository")
     if "not a git repository" in found.err:
-        raise NotARepository(f"{path} is not inside a git repository; run: git init {path}")
+        raise NoRepositoryHere(f"{path} is not inside a git repository; run: git init {path}")
     if "dubious ownership" in found.err:
         advice = f"run: git config --global --add safe.directory {path}"
         raise GitError(f"{path} belongs to another user, so git refuses to read it; {advice}")

@@ -7,6 +7,7 @@ to say is said when it is back.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -72,19 +73,29 @@ class Job:
 
     async def run(self) -> None:
         """Do everything; raises only what is a defect or a lost database."""
-        agent = self.agent
+        event = {"event": "agent.lost", "agent_id": str(self.agent.id)}
+        try:
+            await self._work_and_finish()
+        except (StaleLease, AgentEnded) as error:
+            # Somebody else decided; the kernel has kept what we had to say.
+            _log.info("agent %s: %s", self.agent.id, error, extra=event)
+
+    async def _work_and_finish(self) -> None:
         try:
             ended = await self._work()
-            await self._save()
-            if self._dropped is None:
-                await self._finish(ended)
+            # Who has lost the agent hears it again when it reports the end, which is then kept.
+            with contextlib.suppress(StaleLease):
+                await self._save()
         except _Failure as failure:
             if self._dropped is None:
                 await self.fail(failure.code, failure.message)
-        except (StaleLease, AgentEnded) as error:
-            # Somebody else decided; the kernel has kept what we had to say.
-            event = {"event": "agent.lost", "agent_id": str(agent.id)}
-            _log.info("agent %s: %s", agent.id, error, extra=event)
+                return
+            event = {"event": f"agent.{failure.code}", "agent_id": str(self.agent.id)}
+            _log.warning("agent %s: %s", self.agent.id, failure.message, extra=event)
+        else:
+            # What ended by itself has ended, even if it was to be stopped in the same moment.
+            if self._dropped is None or ended.reason == "exited":
+                await self._finish(ended)
 
     def pause(self, *, on: bool) -> None:
         """Hold the program, or let it go on."""
@@ -107,6 +118,8 @@ class Job:
         place = await self._open_workspace()
         argv = self._command_line()
         deadline_s = self._remaining_s()
+        if self._dropped:
+            return program.Exit(None, None, self._dropped, 0.0)
         batches = Batches(self._write)
         try:
             running = await program.start(
@@ -127,7 +140,8 @@ class Job:
         recording = asyncio.create_task(self._record(running.identity))
         try:
             ended = await running.wait()
-            await batches.close()
+            with contextlib.suppress(StaleLease):
+                await batches.close()
         except (StaleLease, AgentEnded):
             await running.stop(grace_s=GRACE_S, reason="lost")
             raise
@@ -221,6 +235,10 @@ class Job:
         if made is None or self._dropped == "lost":
             return
         agent = self.agent
+        # Nothing to append: only asks whether the agent, and so its worktree, is still ours.
+        await insist(
+            lambda: self._client.log(agent.id, epoch=agent.lease_epoch, streams=[], contents=[])
+        )
         try:
             head = await workspace.commit_rest(
                 made,

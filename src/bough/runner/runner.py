@@ -48,7 +48,6 @@ class Runner:
         self._lease_s = lease_s
         self._jobs: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
         self._drops: set[asyncio.Task[None]] = set()
-        self._wanted_work = False
         self._woken = asyncio.Event()
         self._stopping = False
         self.handed_back = 0
@@ -73,17 +72,22 @@ class Runner:
 
     async def run(self) -> None:
         """Claim and run agents until `stop`; call `enroll` first."""
-        async with listening(
-            self._dsn, runner_channel(self.id), QUEUE_CHANNEL, register=False
-        ) as hints:
+        try:
+            while not self._stopping:
+                await self._run_as(self.id)
+        finally:
+            await self._hand_back()
+
+    async def _run_as(self, me: UUID) -> None:
+        """Work under one id, until stopped or until the lease is lost."""
+        async with listening(self._dsn, runner_channel(me), QUEUE_CHANNEL, register=False) as hints:
             ears = asyncio.create_task(self._listen(hints))
             try:
-                while not self._stopping:
+                while not self._stopping and self.id == me:
                     await self._look()
                     await self._rest()
             finally:
                 ears.cancel()
-                await self._hand_back()
 
     async def _listen(self, hints: Hints) -> None:
         while True:
@@ -97,18 +101,18 @@ class Runner:
         self._woken.clear()
 
     async def _look(self) -> None:
-        """Take new work, keep the lease, and do what the kernel has decided meanwhile."""
+        """Keep the lease, do what the kernel has decided meanwhile, and take new work.
+
+        In this order: a beat that comes late (the server was away, the machine slept) keeps what
+        nobody has taken, and what is spawned after it sends a hint, so no claim comes too early.
+        """
         try:
-            await self._claim()
             wants_work = len(self._jobs) < self._slots
-            held = await self._client.heartbeat(self.id, wants_work=wants_work)
-            await self._obey(held)
-            if wants_work and not self._wanted_work:
-                # What was spawned before the kernel knew that we listen sent no hint.
+            try:
+                await self._obey(await self._client.heartbeat(self.id, wants_work=wants_work))
                 await self._claim()
-            self._wanted_work = wants_work
-        except RunnerGone:
-            await self._start_over()
+            except RunnerGone:
+                await self._start_over()
         except ServerUnavailable as error:
             _log.warning("%s", error, extra={"event": "runner.server_away"})
 
@@ -143,7 +147,8 @@ class Runner:
             event = {"event": "agent.runner_failed", "agent_id": str(agent.id)}
             _log.exception("agent %s", str(agent.id)[:8], extra=event)
             message = f"the runner failed: {type(error).__name__}: {error}"
-            await job.fail("runner_error", message)
+            with contextlib.suppress(BoughError):
+                await job.fail("runner_error", message)
 
     async def _obey(self, held: list[Held]) -> None:
         by_id = {h.id: h for h in held}
@@ -174,6 +179,7 @@ class Runner:
         await asyncio.gather(*(job.drop("lost") for job, _ in list(self._jobs.values())))
         await asyncio.gather(*(task for _, task in list(self._jobs.values())))
         self.id = uuid4()
+        self._woken.set()
         await self.enroll()
 
     async def _hand_back(self) -> None:

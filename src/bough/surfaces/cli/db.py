@@ -21,12 +21,12 @@ async def _bare_address() -> str:
         raise ServerUnavailable(str(error)) from error
 
 
-@click.group()
+@click.group(epilog="\b\nExamples:\n  bough db status\n  bough db migrate")
 def db() -> None:
     """Set up and check the database: migrate, rollback, status, verify, stop."""
 
 
-@db.command()
+@db.command(epilog="\b\nExamples:\n  bough db migrate\n  bough --database URL db migrate")
 @json_option
 @asynchronous
 async def migrate(as_json: bool) -> None:
@@ -44,7 +44,7 @@ async def migrate(as_json: bool) -> None:
         click.echo(f"{what}; the schema is at version {kernel.expected_version()}")
 
 
-@db.command()
+@db.command(epilog="\b\nExamples:\n  bough db rollback --to 2")
 @click.option("--to", required=True, type=click.IntRange(0), help="Version to go back to; 0: none.")
 @click.option("--yes", is_flag=True, help="Do not ask; the data of what goes is lost.")
 @json_option
@@ -70,7 +70,7 @@ async def rollback(to: int, yes: bool, as_json: bool) -> None:
         )
 
 
-@db.command()
+@db.command(epilog="\b\nExamples:\n  bough db status || bough db migrate")
 @json_option
 @asynchronous
 async def status(as_json: bool) -> int:
@@ -102,7 +102,7 @@ async def status(as_json: bool) -> int:
     return 0 if all(r.state == "applied" for r in rows) else 1
 
 
-@db.command()
+@db.command(epilog="\b\nExamples:\n  bough db verify\n  bough db verify --json")
 @json_option
 @asynchronous
 async def verify(as_json: bool) -> int:
@@ -122,7 +122,7 @@ async def verify(as_json: bool) -> int:
     return 1 if broken else 0
 
 
-@db.command()
+@db.command(epilog="\b\nExamples:\n  bough db stop")
 @json_option
 @asynchronous
 async def stop(as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 import click
 
@@ -9,6 +10,7 @@ from bough.client.client import Client
 from bough.client.database import open_client, operator
 from bough.client.hints import listening, tree_channel
 from bough.client.rows import Agent
+from bough.runner.job import insist
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
     Duration,
@@ -29,7 +31,7 @@ from bough.surfaces.cli.watch import follow, print_logs, summarize
 async def logs(agent_id: str, following: bool, as_json: bool) -> None:
     """Print what an agent's program has printed."""
     dsn = await chosen_address()
-    async with open_client(dsn, actor=operator()) as client:
+    async with open_client(dsn, actor=operator(), pooled=1 if following else None) as client:
         agent = await named(client, agent_id)
         if as_json:
             lines = await client.logs(agent.id, page=100_000)
@@ -63,7 +65,7 @@ async def logs(agent_id: str, following: bool, as_json: bool) -> None:
 async def wait(agent_ids: tuple[str, ...], any_of: bool, timeout: int | None, as_json: bool) -> int:
     """Wait until agents have ended."""
     dsn = await chosen_address()
-    async with open_client(dsn, actor=operator()) as client:
+    async with open_client(dsn, actor=operator(), pooled=1) as client:
         agents = [await named(client, prefix) for prefix in agent_ids]
         code = 0
         try:
@@ -89,7 +91,9 @@ async def _until_ended(
     async with AsyncExitStack() as stack:
         hints = await stack.enter_async_context(listening(dsn, *channels))
         while True:
-            agents = [a if a.has_ended else await client.show(a.id) for a in agents]
+            agents = [
+                a if a.has_ended else await insist(partial(client.show, a.id)) for a in agents
+            ]
             ended = [a.has_ended for a in agents]
             if all(ended) or (any_of and any(ended)):
                 return agents

@@ -66,7 +66,7 @@ class Verbs(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], _VERBS, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else "; see: bough --help"
+            hint = f"; did you mean '{near[0]}'?" if near else ""
             raise click.UsageError(f"there is no verb '{args[0]}'{hint}")
         return super().resolve_command(ctx, args)
 
@@ -93,13 +93,20 @@ class Verbs(click.Group):
 def bough(ctx: click.Context, database: str | None) -> None:
     """Run trees of autonomous coding agents on a git repository."""
     ctx.obj = database
+    ctx.color = _colour()
+
+
+def _colour() -> bool | None:
+    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return False if unwanted else None
 
 
 def _say(message: str, code: str, exit_code: int) -> int:
-    if "--json" in sys.argv:
+    ours = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
+    if "--json" in ours:
         click.echo(json.dumps({"error": {"code": code, "message": message}}), err=True)
     else:
-        click.echo(f"{click.style('bough:', fg='red')} {message}", err=True)
+        click.echo(f"{click.style('bough:', fg='red')} {message}", err=True, color=_colour())
     return exit_code
 
 
@@ -114,19 +121,21 @@ def _explain(error: Exception) -> int:
         return _say(f"{error.format_message()} (see {path} --help)", "usage", 2)
     if isinstance(error, click.ClickException):
         return _say(error.format_message(), "usage", 2)
-    from bough.runner import git
+    from bough.runner import git, merge
 
-    if isinstance(error, git.NotARepository | git.NoCommit):
+    if isinstance(error, git.NoRepositoryHere | git.NoCommit):
         return _say(str(error), "no_repository", 3)
     if isinstance(error, git.GitError):
-        return _say(str(error), "git", 5)
+        return _say(str(error), "conflict" if isinstance(error, merge.MergeConflict) else "git", 5)
+    if isinstance(error, OSError) and error.filename:
+        return _say(f"{error.filename}: {error.strerror}; mend that and try again", "system", 1)
     raise error
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        code = bough.main(standalone_mode=False)
+        code = bough.main(prog_name="bough", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         code = 130

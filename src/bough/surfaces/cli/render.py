@@ -96,7 +96,8 @@ def changed(agent: Agent) -> str:
     """Files and lines changed, or nothing when not known yet."""
     if agent.files_changed is None:
         return ""
-    return f"{agent.files_changed} files +{agent.lines_added} -{agent.lines_removed}"
+    files = "file" if agent.files_changed == 1 else "files"
+    return f"{agent.files_changed} {files} +{agent.lines_added} -{agent.lines_removed}"
 
 
 def agent_json(agent: Agent) -> Json:
@@ -138,7 +139,9 @@ def _plain(value: Any) -> Any:
 
 def print_json(value: Any) -> None:
     """One JSON document: keys sorted, times RFC 3339 in UTC."""
-    click.echo(json.dumps(value, default=_plain, sort_keys=True, indent=2, ensure_ascii=False))
+    text = json.dumps(value, default=_plain, sort_keys=True, indent=2, ensure_ascii=False)
+    # A file name that is not UTF-8 comes out escaped, as JSON has it.
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def on_terminal() -> bool:

@@ -26,7 +26,10 @@ def asynchronous(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        return asyncio.run(function(*args, **kwargs))
+        try:
+            return asyncio.run(function(*args, **kwargs))
+        except asyncio.CancelledError as stopped:
+            raise click.Abort from stopped
 
     return run
 
@@ -52,18 +55,24 @@ class Tokens(click.ParamType[int]):
     """A number of tokens: 2000, 30k, 1.5M."""
 
     name = "tokens"
-    _form = re.compile(r"(\d+(?:[._]\d+)*)\s*([kKmMgG]?)")
-    _factor: ClassVar = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+    _form = re.compile(r"(\d[\d_]{0,24})(?:\.(\d{1,9}))?\s*([kKmMgG]?)", re.ASCII)
+    _zeros: ClassVar = {"": 0, "k": 3, "m": 6, "g": 9}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse; refuses what is not a whole number of at least 1."""
         if isinstance(value, int):
             return value
         found = self._form.fullmatch(value.strip())
-        number = float(found[1].replace("_", "")) * self._factor[found[2].lower()] if found else 0.0
-        if number < 1 or number != int(number) or number >= 2**63:
-            self.fail(f"'{value}' is no number of tokens; give 1 or more, like 2000 or 30k")
-        return int(number)
+        # Counted in billionths: a float would round what is large.
+        whole, part, unit = found.groups("") if found else ("0", "", "")
+        billionths = int(whole + part.ljust(9, "0")) * 10 ** self._zeros[unit.lower()]
+        number, rest = divmod(billionths, 10**9)
+        if not 1 <= number < 2**63 or rest:
+            self.fail(
+                f"'{value}' is no number of tokens; give a whole number from 1 to {2**63 - 1}, "
+                "like 2000 or 30k"
+            )
+        return number
 
 
 class Duration(click.ParamType[int]):
@@ -76,7 +85,7 @@ class Duration(click.ParamType[int]):
         """Parse; refuses what is not at least one second or more than ten years."""
         if isinstance(value, int):
             return value
-        found = re.fullmatch(r"(\d+)\s*([smhd]?)", value.strip())
+        found = re.fullmatch(r"(\d{1,12})\s*([smhd]?)", value.strip(), re.ASCII)
         seconds = int(found[1]) * self._factor[found[2]] if found else 0
         if not 0 < seconds < 315_360_000:
             self.fail(f"'{value}' is no duration; give one like 90s, 15m or 2h")
@@ -85,6 +94,10 @@ class Duration(click.ParamType[int]):
 
 def _complete_id(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
     """Ids of agents for the shell; silent and quick whatever is wrong."""
+
+    # No verb runs during completion, so the options are where click has parsed them to.
+    root = ctx.find_root()
+    root.obj = root.params.get("database")
 
     async def ask() -> list[CompletionItem]:
         async with asyncio.timeout(1), connected() as client:
@@ -96,7 +109,8 @@ def _complete_id(ctx: click.Context, param: click.Parameter, typed: str) -> list
         ]
 
     try:
-        return asyncio.run(ask())
+        with ctx.scope(cleanup=False):
+            return asyncio.run(ask())
     except Exception:  # noqa: BLE001 - a completion must never disturb the prompt
         return []
 

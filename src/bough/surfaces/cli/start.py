@@ -1,9 +1,10 @@
 """Verbs that start agents: run, spawn, runner."""
 
 import asyncio
-import contextlib
+import logging
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.drivers import UnknownDriver, check_program
 from bough.runner.git import commit_of, open_repository
+from bough.runner.job import insist
 from bough.runner.runner import Runner
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
@@ -68,8 +70,11 @@ async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, A
     except UnknownDriver as error:
         raise InvalidInput(str(error)) from error
     for name in program["argv"][:1]:
-        if "/" not in name and shutil.which(name) is None:
-            raise AgentNotFound(f"there is no program '{name}' on PATH; install it or give a path")
+        # A relative path is looked up in the worktree, which is not there yet.
+        if (Path(name).is_absolute() or "/" not in name) and shutil.which(name) is None:
+            raise AgentNotFound(f"there is no program '{name}'; install it or give another path")
+    if not 0 < len(options["role"].strip()) <= 200:
+        raise InvalidInput("a role has a name of 1 to 200 characters, like implementer")
     if options["budget"] is None and parent:
         raise InvalidInput(
             f"say how much of the parent's {render.tokens(parent.available)} tokens it gets: "
@@ -110,31 +115,28 @@ async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, A
 @asynchronous
 async def run(as_json: bool, **options: Any) -> int:
     """Start an agent here, show its progress, and wait for its end."""
+    _log_for_people()
     dsn = await chosen_address()
     async with open_client(dsn, actor=operator(), pooled=4) as client:
         plan = await _plan(client, None, options)
         # The root's id is ours, so the runner can be told its tree before it exists.
         runner = Runner(client, dsn, home=default_home(), slots=8, root_id=plan.key)
         await runner.enroll()
-        try:
-            await client.spawn(replace(plan, runner_id=runner.id))
-        except BaseException:
-            await client.retire(runner.id)
-            raise
+        task = asyncio.current_task()
+        if task:
+            _on_signals(task.cancel, signal.SIGTERM, signal.SIGHUP)
         driving = asyncio.create_task(runner.run())
         interrupted = False
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        if task:
-            loop.add_signal_handler(signal.SIGTERM, task.cancel)
         try:
-            agent = await _until_ended(client, dsn, plan.key)
+            await client.spawn(replace(plan, runner_id=runner.id))
+            await _until_ended(client, dsn, plan.key)
         except asyncio.CancelledError:
             interrupted = True
-            agent = await _end(client, plan.key)
+            await _end(client, plan.key)
         finally:
             runner.stop()
             await asyncio.gather(driving, return_exceptions=True)
-        agent = await client.show(agent.id)
+        agent = await insist(lambda: client.show(plan.key))
     if as_json:
         render.print_json(render.agent_json(agent))
     else:
@@ -142,20 +144,35 @@ async def run(as_json: bool, **options: Any) -> int:
     return 130 if interrupted else 0 if agent.status == "completed" else 1
 
 
-async def _until_ended(client: RunnerClient, dsn: str, agent_id: UUID) -> Agent:
-    agent = await client.show(agent_id)
+def _log_for_people(*, level: int = logging.WARNING) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    # It says once more, and longer, what the runner says.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+def _on_signals(callback: Callable[[], object], *numbers: signal.Signals) -> None:
+    for number in numbers:
+        # nohup has SIGHUP ignored, and so it stays.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, callback)
+
+
+async def _until_ended(client: RunnerClient, dsn: str, agent_id: UUID) -> None:
+    agent = await insist(lambda: client.show(agent_id))
     render.hint(f"agent {str(agent.id)[:8]} in {agent.repo_path}; stop it with Ctrl-C")
     await follow(client, dsn, agent, to_stderr=True)
-    return await client.show(agent_id)
 
 
-async def _end(client: RunnerClient, agent_id: UUID) -> Agent:
+async def _end(client: RunnerClient, agent_id: UUID) -> None:
     task = asyncio.current_task()
     if task:
         task.uncancel()
-    with contextlib.suppress(AgentEnded):
+    try:
         await client.terminate(agent_id, reason="interrupted")
-    return await client.show(agent_id)
+    except AgentEnded:
+        return
+    except AgentNotFound as never_made:
+        raise click.Abort from never_made
 
 
 @click.command(
@@ -187,20 +204,24 @@ async def spawn(as_json: bool, parent: str | None, **options: Any) -> None:
 @asynchronous
 async def runner(slots: int, as_json: bool) -> int:
     """Claim and run agents until stopped; what is interrupted, the next runner resumes."""
-    import logging
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    _log_for_people(level=logging.INFO)
     dsn = await chosen_address()
     async with open_client(dsn, actor=operator(), pooled=min(slots, 10) + 1) as client:
         worker = Runner(client, dsn, home=default_home(), slots=slots)
+        task = asyncio.current_task()
+
+        def stop() -> None:
+            worker.stop()
+            if task:
+                # Asked again, it leaves at once; whatever is not recorded is resumed elsewhere.
+                _on_signals(task.cancel, *signals)
+
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        _on_signals(stop, *signals)
         await worker.enroll()
         if as_json:
             render.print_json({"id": worker.id, "slots": slots})
         click.echo(f"runner {str(worker.id)[:8]} waits for agents, {slots} at once", err=True)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, worker.stop)
         await worker.run()
         left = worker.handed_back
         if left:

@@ -1,6 +1,7 @@
 """Following an agent to its end: its output as it comes, then a summary."""
 
 import sys
+from functools import partial
 from uuid import UUID
 
 import click
@@ -8,6 +9,7 @@ import click
 from bough.client.client import Client
 from bough.client.hints import listening, tree_channel
 from bough.client.rows import Agent, LogLine
+from bough.runner.job import insist
 from bough.surfaces.cli import render
 
 _LOOK_AGAIN_S = 2.0
@@ -21,11 +23,14 @@ async def follow(
     after_seq: int = 0,
     to_stderr: bool = False,
 ) -> None:
-    """Print an agent's output as it comes until the agent has ended."""
+    """Print an agent's output as it comes until the agent has ended.
+
+    Goes on after a restart of the server if the client has a pool.
+    """
     async with listening(dsn, tree_channel(agent.root_id)) as hints:
         while True:
             # The state first: output that came before the end is then all there.
-            ended = (await client.show(agent.id)).has_ended
+            ended = (await insist(lambda: client.show(agent.id))).has_ended
             after_seq = await print_logs(client, agent.id, after_seq, to_stderr=to_stderr)
             if ended:
                 return
@@ -36,7 +41,7 @@ async def print_logs(
     client: Client, agent_id: UUID, after_seq: int, *, to_stderr: bool = False
 ) -> int:
     """Print what came after a position; the new position."""
-    while page := await client.logs(agent_id, after_seq=after_seq):
+    while page := await insist(partial(client.logs, agent_id, after_seq=after_seq)):
         if after_seq == 0 and page[0].dropped_bytes:
             render.hint(f"… {page[0].dropped_bytes:,} bytes of earlier output are not kept")
         for line in page:
@@ -47,8 +52,11 @@ async def print_logs(
 
 def _print(line: LogLine, *, to_stderr: bool) -> None:
     stream = sys.stderr if to_stderr else sys.stdout
-    text = render.harmless(line.content) if stream.isatty() else line.content
-    click.echo(text, nl=False, err=to_stderr)
+    if stream.isatty():
+        click.echo(render.harmless(line.content), nl=False, err=to_stderr)
+    else:
+        # A file or a program gets every byte; click would take some escapes out.
+        click.echo(line.content, nl=False, err=to_stderr, color=True)
 
 
 def summarize(agent: Agent) -> None:

@@ -40,13 +40,15 @@ async def diff(agent_id: str, stat: bool, as_json: bool) -> None:
         keys = ("path", "kind", "lines_added", "lines_removed", "old_path")
         render.print_json([{key: getattr(c, key) for key in keys} for c in found])
         return
-    colour = sys.stdout.isatty()
+    terminal = sys.stdout.isatty()
+    colour = terminal and click.get_current_context().color is not False
     if workspace.path.is_dir():
         text = await changes.diff(workspace, stat=stat, colour=colour)
     else:
         options = [f"--color={'always' if colour else 'never'}", *(["--stat"] if stat else [])]
         text = await git(workspace.repo, "diff", *options, workspace.base_commit, workspace.branch)
-    if colour:
+    if terminal:
+        text = render.harmless(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
         click.echo_via_pager(text) if text.count("\n") > 40 else click.echo(text, nl=False)
     else:
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
@@ -120,7 +122,9 @@ async def _merge(client: RunnerClient, agent: Agent, into: str | None, *, dry_ru
                 conflicts=conflict.paths,
             )
         raise
-    if not dry_run:
+    # Merging again must not make a later commit of the target the one that took the work.
+    known = merged.already_contained and agent.isolation_status == "merged"
+    if not dry_run and not known:
         await client.record_merge(
             agent.id,
             head_commit=agent.head_commit,
