@@ -6,14 +6,13 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
 REPO ?= .
 
-.PHONY: help setup test test-kernel lint demo bench torture clean
+.PHONY: help setup test test-kernel lint demo bench clean
 
 help:
 	@echo "make demo      run an agent on a scratch clone of a repository (REPO=/path)"
 	@echo "make test      all tests, on an embedded PostgreSQL or on BOUGH_TEST_DATABASE_URL"
 	@echo "make lint      ruff, pyright, import rules"
 	@echo "make bench     speed beside a floor or a peer"
-	@echo "make torture   long random runs"
 
 setup: .venv/.ready
 
@@ -43,9 +42,6 @@ demo: setup
 
 bench: setup
 	$(BIN)/python -m bench
-
-torture: setup
-	$(BIN)/python -m bench.torture
 
 clean:
 	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis

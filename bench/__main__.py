@@ -1,0 +1,15 @@
+"""`make bench`: every measure, one after the other."""
+
+import asyncio
+
+from bench import calls, command, start
+
+
+async def main() -> None:
+    """Run them all."""
+    for module in (calls, start, command):
+        print(f"\n{(module.__doc__ or '').splitlines()[0]}", flush=True)
+        await module.main()
+
+
+asyncio.run(main())
