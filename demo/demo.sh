@@ -17,7 +17,7 @@ git checkout -q -B demo
 git log -1 --format='%h %s'
 
 say "2. An agent in a worktree of its own, with a budget of 20k tokens"
-"$BOUGH" run "tidy white space and write an inventory" --role tidier --budget 20k --json \
+"$BOUGH" run "give long pages a list of contents, tidy the rest" --role editor --budget 20k --json \
   -- "$python" "$here/tidy.py" > "$scratch/agent.json"
 id=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["id"][:8])' "$scratch/agent.json")
 

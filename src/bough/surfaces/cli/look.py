@@ -128,7 +128,8 @@ async def show(agent_id: str, as_json: bool) -> None:
         return
     for label, text in _facts(agent):
         if text:
-            click.echo(f"{click.style(label.ljust(10), dim=True)} {text}")
+            body = text.replace("\n", "\n" + " " * 11)
+            click.echo(f"{click.style(label.ljust(10), dim=True)} {body}")
 
 
 def _facts(agent: Agent) -> list[tuple[str, str]]:
@@ -152,7 +153,12 @@ def _facts(agent: Agent) -> list[tuple[str, str]]:
         ),
         ("budget", budget_line(agent)),
         ("program", " ".join(map(str, agent.program.get("argv", [])))),
-        ("ran", render.duration(ran) if agent.started_at else "not started"),
+        (
+            "ran",
+            (f"{ran:.1f} s" if ran < 60 else render.duration(ran))
+            if agent.started_at
+            else "not started",
+        ),
         ("parent", str(agent.parent_id or "")),
         ("children", " ".join(str(c)[:8] for c in agent.children)),
         ("worktree", agent.worktree_path or ""),
