@@ -14,7 +14,6 @@ import sys
 import tempfile
 import termios
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,23 @@ async def main(dsn, home, lease_s):
         await runner.run()
 asyncio.run(main(*sys.argv[1:]))
 """
+IN_A_ROW = """
+import contextlib, io, json, sys, traceback
+from bough.surfaces.cli.main import main
+for args in json.load(sys.stdin):
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape") for _ in range(2))
+    sys.argv, code = ["bough", *args], None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+    for text in (out, err):
+        text.seek(0)
+    print(json.dumps([code, out.read(), err.read()]))
+"""
 
 
 def hold(gate: Path, then: str = "") -> list[str]:
@@ -70,7 +86,7 @@ class Shell:
         }
         self.look = psycopg.Connection[Any].connect(dsn, autocommit=True)
         self.live: list[Live] = []
-        self.git("init", "-q", "-b", "main")
+        self.git("init", "-q", "--template=", "-b", "main")
         (self.repo / "a.txt").write_text("one\ntwo\nthree\n")
         self.commit("start")
 
@@ -92,14 +108,15 @@ class Shell:
         self.live.append(live)
         return live
 
-    def together(self, *commands: Sequence[object]) -> list[Done]:
-        """Run several at once, four at a time, whatever their exit codes."""
-
-        def run(command: Sequence[object]) -> Done:
-            return self.begin(*command).ends()
-
-        with ThreadPoolExecutor(4) as pool:
-            done = list(pool.map(run, commands))
+    def in_a_row(self, *commands: Sequence[object]) -> list[Done]:
+        """Run several, whatever their exit codes, in one process: starting one takes 0.3 s."""
+        live = Live([sys.executable, "-c", IN_A_ROW], self.repo, self.env)
+        self.live.append(live)
+        assert live.process.stdin
+        live.process.stdin.write(json.dumps([list(map(str, c)) for c in commands]).encode())
+        live.process.stdin.close()
+        done = [Done(*json.loads(line)) for line in live.ends().out.splitlines()]
+        assert len(done) == len(commands)
         assert not [d for d in done if "Traceback" in d.err]
         return done
 
@@ -214,6 +231,11 @@ class Shell:
             found += self.git("for-each-ref", "refs/heads/bough", "refs/bough").splitlines()
             found += self.git("worktree", "list").splitlines()[1:]
         return found + [str(path) for path in self.home.glob("worktrees/*/*")]
+
+    def program_of(self, agent_id: str) -> int | None:
+        """The recorded process of an agent's first attempt."""
+        sql = "select pid from bough.attempts where agent_id = %s and lease_epoch = 1"
+        return self.value(sql, agent_id)
 
     def programs(self) -> list[int]:
         """The processes of this shell's agents, with all that they started."""

@@ -60,9 +60,10 @@ class Live:
         self.process.send_signal(number)
 
     def ends(self) -> Done:
-        code = self.process.wait(BOUND_S)
+        # Its output ends with it, and an end of file is noticed at once; `wait` looks every 50 ms.
         for reader in self._readers:
             reader.join(BOUND_S)
+        code = self.process.wait(BOUND_S)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert stream
             stream.close()

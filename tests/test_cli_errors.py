@@ -3,13 +3,12 @@
 import json
 import socket
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
 import psycopg
-import pytest
 from cli import BOUND_S, Shell
 from conftest import fresh_database
 from psycopg.conninfo import make_conninfo
@@ -19,7 +18,8 @@ pytest_plugins = ["cli"]
 NOBODY = "00000000"
 RUN = ["run", "t", "--", "true"]
 MAX = 2**63 - 1
-BAD: list[tuple[int, list[object], str]] = [
+Case = tuple[int, Sequence[object], str]
+BAD: list[Case] = [
     (2, ["run", "t", "--budget", "0", "--", "true"], "'0' is no number of tokens"),
     (2, ["run", "t", "--budget", "-5", "--", "true"], "'-5' is no number of tokens"),
     (2, ["run", "t", "--budget", "lots", "--", "true"], "like 2000 or 30k"),
@@ -54,20 +54,25 @@ BAD: list[tuple[int, list[object], str]] = [
 ]  # fmt: skip
 
 
-def test_bad_input_is_refused_in_one_line_and_makes_nothing(shell: Shell) -> None:
-    done = shell.together(*[args for _, args, _ in BAD])
-    for (code, args, text), found in zip(BAD, done, strict=True):
+def all_refused(shell: Shell, cases: Sequence[Case]) -> None:
+    """Each is refused with its exit code in one line, which has the text."""
+    done = shell.in_a_row(*[args for _, args, _ in cases])
+    for (code, args, text), found in zip(cases, done, strict=True):
         assert (found.code, found.out) == (code, ""), (args, found)
         assert found.err.startswith("bough: ")
         assert found.err.count("\n") == 1, found.err
         assert text in found.err
+
+
+def test_bad_input_is_refused_in_one_line_and_makes_nothing(shell: Shell) -> None:
+    all_refused(shell, BAD)
     assert shell.traces() == []
     assert shell.value("select count(*) from bough_api.runner_details") == 0
 
 
 def test_numbers_that_are_right_to_the_last_token_are_kept_so(shell: Shell) -> None:
     wanted = {"9007199254740993": 2**53 + 1, "1.5k": 1500, "2_000": 2000, str(MAX): MAX}
-    done = shell.together(
+    done = shell.in_a_row(
         *[["spawn", "t", "--json", "--budget", text, "--", "true"] for text in wanted]
     )
     assert [json.loads(d.out)["budget"]["allocated"] for d in done] == list(wanted.values())
@@ -105,28 +110,29 @@ def test_a_child_gets_no_more_than_its_parent_has_and_no_place_above_a_limit(
     shell: Shell,
 ) -> None:
     parent = shell.spawn("t", "--budget", "1k", "--max-children", 1, "--max-depth", 1, "--", "true")
-    child = ["--parent", parent, "--", "true"]
-    told = shell.refused("spawn", "c", "--budget", 1001, *child, code=6)
+    spawn: list[object] = ["spawn", "c", "--parent", parent, "--budget"]
+    told = shell.refused(*spawn, 1001, "--", "true", code=6)
     assert "1001" in told
     assert "1000" in told
-    assert "--budget 30k" in shell.refused("spawn", "c", *child, code=2)
-    first = shell.spawn("c", "--budget", 100, *child)
-    shell.refused("spawn", "c", "--budget", 100, *child, code=4)
-    shell.refused("spawn", "c", "--budget", 10, "--parent", first, "--", "true", code=4)
+    first = shell.plant(parent=parent, budget=100)
+    cases: list[Case] = [
+        (2, [*spawn[:-1], "--", "true"], "say how much of the parent's 900 tokens it gets"),
+        (4, [*spawn, 100, "--", "true"], "limit"),
+        (4, ["spawn", "c", "--parent", first, "--budget", 10, "--", "true"], "limit"),
+    ]
+    all_refused(shell, cases)
     shell("kill", parent)
-    told = shell.refused("spawn", "c", "--budget", 1, *child, code=5)
-    assert f"the parent {parent[:8]} has terminated and cannot spawn" in told
+    ended = f"the parent {parent[:8]} has terminated and cannot spawn"
+    all_refused(shell, [(5, [*spawn, 1, "--", "true"], ended)])
     assert sorted(shell.traces()) == sorted([parent, first])
     assert shell.column("available", parent) == 1000
 
 
-AWAY = "host=127.0.0.1 port=1 user=x dbname=x"
-
-
-@pytest.mark.parametrize("verb", [["ps"], RUN, ["spawn", *RUN[1:]], ["runner"], ["db", "status"]])
-def test_a_server_that_is_away_is_exit_code_69(shell: Shell, verb: list[str]) -> None:
-    told = shell.refused(*verb, code=69, env={"BOUGH_DATABASE_URL": AWAY})
-    assert "PostgreSQL does not answer" in told
+def test_a_server_that_is_away_is_exit_code_69(shell: Shell) -> None:
+    verbs = (["ps"], RUN, ["spawn", *RUN[1:]], ["runner"], ["db", "status"], ["wait", NOBODY])
+    away = ["--database", "host=127.0.0.1 port=1 user=x dbname=x"]
+    all_refused(shell, [(69, [*away, *verb], "PostgreSQL does not answer") for verb in verbs])
+    told = shell.refused("ps", code=69, env={"BOUGH_DATABASE_URL": away[1]})
     assert "see: bough doctor" in told
 
 
@@ -137,10 +143,7 @@ def test_what_is_wrong_in_the_address_is_exit_code_78(shell: Shell) -> None:
         make_conninfo(shell.dsn, dbname="no_such_database"): "check BOUGH_DATABASE_URL",
         make_conninfo(shell.dsn, user="no_such_user"): "check",
     }
-    done = shell.together(*[["--database", url, "ps"] for url in wrong])
-    for found, text in zip(done, wrong.values(), strict=True):
-        assert (found.code, found.out, found.err.count("\n")) == (78, "", 1), found
-        assert text in found.err
+    all_refused(shell, [(78, ["--database", url, "ps"], text) for url, text in wrong.items()])
     env = {"BOUGH_DATABASE_URL": "nonsense://x"}
     assert "not understood" in shell.refused("ps", code=78, env=env)
 
@@ -178,17 +181,17 @@ async def test_a_database_that_is_not_migrated_or_was_edited_is_exit_code_78(
     shell: Shell, server: str
 ) -> None:
     async with fresh_database(server) as dsn:
-        env = {"BOUGH_DATABASE_URL": dsn}
-        for verb in (["ps"], RUN):
-            told = shell.refused(*verb, code=78, env=env)
-            assert "the database is not migrated" in told
-            assert "run: bough db migrate" in told
-        assert "pending" in shell("db", "status", code=1, env=env).out
-        assert "applied 001" in shell("db", "migrate", env=env).out
-        assert shell("ps", env=env).out == ""
+        at = ["--database", dsn]
+        missing = "the database is not migrated"
+        all_refused(shell, [(78, [*at, *verb], missing) for verb in (["ps"], RUN)])
+        commands = (["db", "status"], ["db", "migrate"], ["ps"])
+        pending, migrated, ps = shell.in_a_row(*[[*at, *verb] for verb in commands])
+        assert (pending.code, migrated.code, ps.code, ps.out) == (1, 0, 0, "")
+        assert "pending" in pending.out
+        assert "applied 001" in migrated.out
         with psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute("update bough.schema_migrations set checksum = 'x' where version = 1")
-        told = shell.refused("db", "migrate", code=78, env=env)
-        assert "migration 001 initial_schema was edited after it was applied" in told
-        assert "changed" in shell("db", "status", code=1, env=env).out
+        edited = "migration 001 initial_schema was edited after it was applied"
+        all_refused(shell, [(78, [*at, "db", "migrate"], edited)])
+        assert "changed" in shell(*at, "db", "status", code=1).out
     assert shell.traces() == []

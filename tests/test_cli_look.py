@@ -74,14 +74,15 @@ def test_no_color_takes_the_colour_from_a_terminal_and_leaves_the_table(shell: S
 
 
 def test_ps_as_json_is_a_list_that_is_empty_when_there_is_nobody(shell: Shell) -> None:
-    assert shell.json("ps") == []
-    assert shell("ps").out == ""
+    as_json, piped = shell.in_a_row(["ps", "--json"], ["ps"])
+    assert (as_json.out, piped.out) == ("[]\n", "")
     agent = shell.plant()
-    [found] = shell.json("ps")
-    assert found == shell.json("show", agent)
-    shell("kill", agent)
-    assert shell.json("ps") == []
-    assert shell("ps", "--all", "-q").out == f"{agent}\n"
+    commands = (["ps", "--json"], ["show", agent, "--json"], ["kill", agent])
+    living, shown, _, as_json, all_ids = shell.in_a_row(
+        *commands, ["ps", "--json"], ["ps", "--all", "-q"]
+    )
+    assert json.loads(living.out) == [json.loads(shown.out)]
+    assert (as_json.out, all_ids.out) == ("[]\n", f"{agent}\n")
 
 
 def test_ps_lists_first_who_needs_somebody(shell: Shell) -> None:
@@ -96,12 +97,14 @@ def test_ps_lists_first_who_needs_somebody(shell: Shell) -> None:
 def test_an_id_may_be_shortened_until_it_is_ambiguous(shell: Shell) -> None:
     shell.plant(key=FIRST)
     shell.plant(key=SECOND)
-    assert shell("show", "aaaa1").out.startswith("agent      " + FIRST)
-    assert shell("show", FIRST.upper()).out.startswith("agent      " + FIRST)
-    told = shell.refused("show", "aaaa", code=2)
-    assert "'aaaa' is ambiguous: aaaa1111, aaaa2222; give more digits" in told
-    assert "no agent bbbb; see bough ps --all" in shell.refused("show", "bbbb", code=3)
-    assert "'zz' is not an id" in shell.refused("logs", "zz", code=3)
+    words = ("aaaa1", FIRST.upper(), "aaaa", "bbbb", "zz")
+    short, long, many, none, no_id = shell.in_a_row(*[["show", word] for word in words])
+    assert short.out.startswith("agent      " + FIRST)
+    assert long.out == short.out
+    assert (many.code, none.code, no_id.code) == (2, 3, 3)
+    assert "'aaaa' is ambiguous: aaaa1111, aaaa2222; give more digits" in many.err
+    assert "no agent bbbb; see bough ps --all" in none.err
+    assert "'zz' is not an id" in no_id.err
 
 
 def test_tree_draws_who_spawned_whom_and_nests_as_json(shell: Shell) -> None:
@@ -109,32 +112,36 @@ def test_tree_draws_who_spawned_whom_and_nests_as_json(shell: Shell) -> None:
     left = shell.plant(task="left", parent=root, budget=500)
     below = shell.plant(task="below", parent=left, budget=100)
     right = shell.plant(task="right", parent=root, budget=100)
-    lines = shell("tree", below).out.splitlines()
+    commands = (["tree", below], ["tree"], ["tree", "--json"], ["tree", left, "--json"])
+    one, all_, all_json, one_json = [done.out for done in shell.in_a_row(*commands)]
+    lines = one.splitlines()
     assert [re.split(r"(?<=[0-9a-f])  ", line)[0] for line in lines] == [
         "aaaa1111",
         f"├─ {left[:8]}",
         f"│  └─ {below[:8]}",
         f"└─ {right[:8]}",
     ]
-    assert shell("tree").out.splitlines()[0].endswith("root")
-    [found] = shell.json("tree")
+    assert all_ == one
+    assert lines[0].endswith("root")
+    [found] = json.loads(all_json)
     assert [child["task"] for child in found["children"]] == ["left", "right"]
     assert found["children"][0]["children"][0]["id"] == below
-    assert shell.json("tree", left) == found
+    assert json.loads(one_json) == found
     assert shell.json("show", root)["children"] == [left, right]
 
 
 def test_budget_shows_where_the_tokens_are(shell: Shell) -> None:
     root = shell.plant(key=FIRST, budget=1_250_000)
     child = shell.plant(parent=root, budget=30_000)
-    lines = shell("budget", "aaaa").out.splitlines()
+    commands = (["budget", "aaaa"], ["budget", "aaaa", "--json"], ["kill", child])
+    shown, as_json, _, after = shell.in_a_row(*commands, ["budget", "aaaa", "--json"])
+    lines = shown.out.splitlines()
     assert lines[0] == ("0 used, 30k reserved, 1.22M available of 1.25M tokens; subtree used 0")
     assert lines[1].split("\t") == [child[:8], "30k", "0", "t"]
-    found = shell.json("budget", "aaaa")
+    found = json.loads(as_json.out)
     assert (found["allocated"], found["reserved"], found["id"]) == (1_250_000, 30_000, FIRST)
     assert found["children"][0]["id"] == child
-    shell("kill", child)
-    assert shell.json("budget", "aaaa")["available"] == 1_250_000
+    assert json.loads(after.out)["available"] == 1_250_000
 
 
 def test_logs_are_raw_when_piped_and_harmless_on_a_terminal(shell: Shell) -> None:
@@ -171,12 +178,18 @@ def test_wait_tells_by_its_exit_code_how_agents_ended(shell: Shell) -> None:
     done = waiting.ends()
     assert (done.code, json.loads(done.out)[0]["status"]) == (0, "completed")
 
-    shell("kill", bad)
-    assert "terminated" in shell("wait", good, bad, code=1).out
-    assert "created" in shell("wait", good, open_, "--timeout", "1s", code=8).out
-    shell("wait", "--any", open_, good)
-    shell("wait", "--any", open_, bad, code=1)
-    shell.refused("wait", good, "0000", code=3)
+    killed, both, late, any_good, any_bad, unknown = shell.in_a_row(
+        ["kill", bad],
+        ["wait", good, bad],
+        ["wait", good, open_, "--timeout", "1s"],
+        ["wait", "--any", open_, good],
+        ["wait", "--any", open_, bad],
+        ["wait", good, "0000"],
+    )
+    assert [killed.code, both.code, late.code] == [0, 1, 8]
+    assert [any_good.code, any_bad.code, unknown.code] == [0, 1, 3]
+    assert "terminated" in both.out
+    assert "created" in late.out
 
 
 @pytest.mark.parametrize("verb", [*VERBS, *DB_VERBS], ids=" ".join)
@@ -188,8 +201,8 @@ def test_the_help_of_a_verb_has_an_example_and_offers_json(verb: list[str]) -> N
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
-def test_a_completion_script_is_valid(shell: Shell, name: str) -> None:
-    script = shell("completion", name).out
+def test_a_completion_script_is_valid(name: str) -> None:
+    script = CliRunner().invoke(bough, ["completion", name]).output
     assert "_BOUGH_COMPLETE" in script
     if shutil.which(name) is None:
         pytest.skip(f"{name} is not installed: its script was only looked at")
@@ -208,7 +221,6 @@ def complete_words(shell: Shell, words: str, env: Env | None = None) -> str:
 def test_ids_are_completed_and_the_prompt_is_never_disturbed(shell: Shell) -> None:
     shell.plant(key=FIRST, task="write it")
     assert complete_words(shell, "show a") == "plain,aaaa1111\n"
-    assert complete_words(shell, "show b").strip() == ""
     assert complete_words(shell, "p").split() == ["plain,ps", "plain,pause"]
     away = {"BOUGH_DATABASE_URL": "host=127.0.0.1 port=1 user=x dbname=x"}
     assert complete_words(shell, "show a", away).strip() == ""

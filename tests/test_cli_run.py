@@ -104,7 +104,7 @@ def test_a_program_that_reads_its_input_gets_end_of_file(shell: Shell) -> None:
     assert run.ends().code == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_an_interrupted_run_ends_everything_commits_the_work_and_exits_with_130(
     shell: Shell, number: signal.Signals
 ) -> None:

@@ -1,5 +1,6 @@
 """Steering agents: kill, pause and resume reach the programs, and two commands at once agree."""
 
+import json
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -50,6 +51,10 @@ def test_pause_stops_every_process_below_and_resume_lets_them_go_on(shell: Shell
     until(lambda: states(shell) == {"T"}, "all stand still")
     assert len(shell.programs()) >= 2
     assert "paused: lunch" in shell("ps").out
+    shell("resume", child)
+    until(lambda: states(shell) != {"T"}, "the child goes on")
+    assert shell("pause", agent).out == f"paused 1 below {agent[:8]}\n"
+    until(lambda: states(shell) == {"T"}, "all stand still again")
     shell.gate.touch()
     shell.beats()
     assert states(shell) == {"T"}
@@ -59,8 +64,10 @@ def test_pause_stops_every_process_below_and_resume_lets_them_go_on(shell: Shell
     shell.reaches(agent, "completed")
     assert shell("logs", agent).out == "went on\n"
     assert shell.column("status", child) in ("completed", "terminated")
-    assert "cannot go on" in shell.refused("resume", agent, code=5)
-    assert "cannot be paused" in shell.refused("pause", agent, code=5)
+    resumed, paused = shell.in_a_row(["resume", agent], ["pause", agent])
+    assert (resumed.code, paused.code) == (5, 5)
+    assert "cannot go on" in resumed.err
+    assert "cannot be paused" in paused.err
 
 
 def test_kill_ends_a_whole_subtree_paused_or_not_and_keeps_its_work(shell: Shell) -> None:
@@ -84,8 +91,9 @@ def test_kill_ends_a_whole_subtree_paused_or_not_and_keeps_its_work(shell: Shell
     assert (shell.column("reserved", root), shell.column("available", root)) == (0, 1000)
     until(lambda: shell.column("head_commit", leaves[0]), "its work is committed")
     assert shell.git("show", f"{shell.column('branch_name', leaves[0])}:half") == "x"
-    assert shell("kill", branch).out == "nothing to do: it was terminated before\n"
-    assert shell.json("kill", branch) == {"changed": []}
+    again, as_json = shell.in_a_row(["kill", branch], ["kill", branch, "--json"])
+    assert (again.code, again.out) == (0, "nothing to do: it was terminated before\n")
+    assert json.loads(as_json.out) == {"changed": []}
     shell.gate.touch()
     shell.reaches(root, "completed")
     assert "has already completed" in shell.refused("kill", root, code=5)

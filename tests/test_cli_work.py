@@ -33,8 +33,9 @@ def test_diff_shows_new_files_and_what_is_not_committed_yet(shell: Shell) -> Non
     assert "+four" in while_running
     assert "\n+é\ufffd\x1b]0;title\x07\n" in while_running
     assert shell("diff", agent).out == while_running
-    assert "3 files changed, 2 insertions(+)" in shell("diff", "--stat", agent).out
-    assert shell.json("diff", agent) == [
+    stat, as_json = shell.in_a_row(["diff", "--stat", agent], ["diff", "--json", agent])
+    assert "3 files changed, 2 insertions(+)" in stat.out
+    assert json.loads(as_json.out) == [
         {"path": path, "kind": kind, "lines_added": added, "lines_removed": 0, "old_path": None}
         for path, kind, added in (
             ("a.txt", "modified", 1),
@@ -110,9 +111,9 @@ def test_a_conflict_changes_nothing_and_is_recorded_with_its_paths(shell: Shell)
     assert shell.column("isolation_status", agent) == "conflicted"
     assert shell.column("conflicts", agent) == ["a.txt"]
     assert shell.column("merged_commit", agent) is None
-    assert "conflicts  a.txt" in shell("show", agent).out
-    told = json.loads(shell("merge", agent, "--json", code=5).err)
-    assert told["error"]["code"] == "conflict"
+    shown, told = shell.in_a_row(["show", agent], ["merge", agent, "--json"])
+    assert "conflicts  a.txt" in shown.out
+    assert (told.code, json.loads(told.err)["error"]["code"]) == (5, "conflict")
 
     shell.git("merge", "-q", "-X", "ours", "-m", "by hand", shell.column("branch_name", agent))
     assert shell("merge", agent).out == "main has it already\n"
@@ -137,9 +138,13 @@ def test_only_ended_work_is_merged_and_only_into_a_branch_that_is_there(shell: S
     assert f"agent {agent[:8]} is still running" in shell.refused("merge", agent, code=5)
     shell.gate.touch()
     shell.reaches(agent, "completed")
-    assert "has no branch 'nope'" in shell.refused("merge", agent, "--into", "nope", code=3)
-    assert "has no worktree" in shell.refused("merge", early, code=3)
-    assert "has no worktree" in shell.refused("diff", early, code=3)
+    nowhere, unmade, undone = shell.in_a_row(
+        ["merge", agent, "--into", "nope"], ["merge", early], ["diff", early]
+    )
+    assert [nowhere.code, unmade.code, undone.code] == [3, 3, 3]
+    assert "has no branch 'nope'" in nowhere.err
+    assert "has no worktree" in unmade.err
+    assert "has no worktree" in undone.err
     shell.git("checkout", "-q", "--detach")
     detached = work(shell, "echo new > b")
     assert "say where to: --into BRANCH" in shell.refused("merge", detached, code=3)

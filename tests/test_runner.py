@@ -37,14 +37,13 @@ def test_a_warm_runner_starts_what_is_spawned_and_a_child_begins_where_its_paren
     shell.git("commit", "-q", "-m", "parent", at=tree)
     (tree / "not-committed").touch()
     child = shell.spawn("child", "--parent", parent, "--budget", "30k", "--", "cat", "b")
-    done = shell("wait", child)
-    assert "completed" in done.out
+    shell.reaches(child, "completed")
     assert shell("logs", child).out == "by the parent\n"
     assert shell.column("base_commit", child) == shell.git("rev-parse", "HEAD", at=tree)
     assert shell.column("target_branch", child) == shell.column("branch_name", parent)
     assert shell.column("status", parent) == "running"
     shell.gate.touch()
-    shell("wait", parent)
+    shell.reaches(parent, "completed")
     assert shell.git("ls-tree", "--name-only", shell.column("branch_name", child)).split() == [
         "a.txt",
         "b",
@@ -103,9 +102,10 @@ def test_a_program_that_ends_while_its_runner_stops_has_ended(shell: Shell) -> N
     runner = shell.runner()
     agent = shell.spawn("t", "--", "sh", "-c", f"{hold(shell.gate)[2]}")
     shell.held(agent)
+    pid = until(lambda: shell.program_of(agent), "its process is recorded")
     runner.signal(signal.SIGSTOP)
     shell.gate.touch()
-    until(lambda: not shell.programs(), "the program has ended")
+    until(lambda: not Path(f"/proc/{pid}").exists(), "its keeper has seen the program end")
     runner.signal(signal.SIGTERM)
     runner.signal(signal.SIGCONT)
     runner.ends()

@@ -94,6 +94,27 @@ def test_a_runner_that_comes_back_late_is_refused_and_its_result_kept_as_an_even
     assert shell.column("lease_epoch", agent) == 2
 
 
+def test_what_a_frozen_runner_still_runs_is_ended_before_its_agent_starts_again(
+    shell: Shell,
+) -> None:
+    frozen = shell.short_lease_runner(LEASE_S)
+    agent = shell.plant(*hold(shell.gate))
+    shell.held(agent)
+    first = until(lambda: shell.program_of(agent), "its process is recorded")
+    frozen.signal(signal.SIGSTOP)
+    assert first in shell.programs()
+
+    shell.short_lease_runner(LEASE_S)
+    shell.held(agent, attempt=2)
+    assert first not in shell.programs()
+
+    frozen.signal(signal.SIGCONT)
+    until(lambda: "agent.late_result" in shell.events(agent), "it is refused")
+    assert shell.column("status", agent) == "running"
+    shell.gate.touch()
+    shell.reaches(agent, "completed")
+
+
 def test_a_runner_that_wakes_after_its_lease_keeps_what_nobody_has_taken(shell: Shell) -> None:
     runner = shell.short_lease_runner(1)
     agent = shell.plant(*hold(shell.gate))

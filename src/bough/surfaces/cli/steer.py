@@ -1,6 +1,7 @@
 """Verbs that change what agents do: kill, pause, resume."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import click
 
@@ -8,12 +9,16 @@ from bough.surfaces.cli import render
 from bough.surfaces.cli.session import asynchronous, connected, id_argument, json_option
 
 
-def _tell(verb: str, ids: Sequence[object], *, as_json: bool) -> None:
+def _tell(verb: str, agent_id: UUID, changed: Sequence[UUID], *, as_json: bool) -> None:
+    below = [other for other in changed if other != agent_id]
+    itself = [agent_id] * (agent_id in changed)
     if as_json:
-        render.print_json({"changed": ids})
-    elif ids:
-        below = f" and {len(ids) - 1} below it" if len(ids) > 1 else ""
-        click.echo(f"{verb} {str(ids[0])[:8]}{below}")
+        render.print_json({"changed": itself + below})
+    elif itself:
+        more = f" and {len(below)} below it" if below else ""
+        click.echo(f"{verb} {str(agent_id)[:8]}{more}")
+    elif below:
+        click.echo(f"{verb} {len(below)} below {str(agent_id)[:8]}")
     else:
         click.echo(f"nothing to do: it was {verb} before")
 
@@ -26,8 +31,9 @@ def _tell(verb: str, ids: Sequence[object], *, as_json: bool) -> None:
 async def kill(agent_id: str, reason: str, as_json: bool) -> None:
     """End an agent and all below it; budgets go back, work is kept on their branches."""
     async with connected() as client:
-        ended = await client.terminate(await client.find(agent_id), reason=reason)
-    _tell("terminated", [e.id for e in ended], as_json=as_json)
+        found = await client.find(agent_id)
+        ended = await client.terminate(found, reason=reason)
+    _tell("terminated", found, [e.id for e in ended], as_json=as_json)
 
 
 @click.command(epilog="\b\nExamples:\n  bough pause a7f2 && bough resume a7f2")
@@ -38,8 +44,9 @@ async def kill(agent_id: str, reason: str, as_json: bool) -> None:
 async def pause(agent_id: str, reason: str, as_json: bool) -> None:
     """Hold an agent and all below it; their programs stand still where they are."""
     async with connected() as client:
-        held = await client.pause(await client.find(agent_id), reason=reason)
-    _tell("paused", [h.id for h in held], as_json=as_json)
+        found = await client.find(agent_id)
+        held = await client.pause(found, reason=reason)
+    _tell("paused", found, [h.id for h in held], as_json=as_json)
 
 
 @click.command(epilog="\b\nExamples:\n  bough resume a7f2")
@@ -49,5 +56,6 @@ async def pause(agent_id: str, reason: str, as_json: bool) -> None:
 async def resume(agent_id: str, as_json: bool) -> None:
     """Let a paused agent and all paused below it go on."""
     async with connected() as client:
-        going = await client.resume(await client.find(agent_id))
-    _tell("resumed", [g.id for g in going], as_json=as_json)
+        found = await client.find(agent_id)
+        going = await client.resume(found)
+    _tell("resumed", found, [g.id for g in going], as_json=as_json)
