@@ -6,13 +6,14 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
 REPO ?= .
 
-.PHONY: help setup test test-kernel lint demo bench clean
+.PHONY: help setup test test-kernel lint demo bench torture clean
 
 help:
 	@echo "make demo      run an agent on a scratch clone of a repository (REPO=/path)"
 	@echo "make test      all tests, on an embedded PostgreSQL or on BOUGH_TEST_DATABASE_URL"
 	@echo "make lint      ruff, pyright, import rules"
 	@echo "make bench     speed beside a floor or a peer"
+	@echo "make torture   a million random calls about tokens; none may be lost (OPERATIONS=N)"
 
 setup: .venv/.ready
 
@@ -42,6 +43,9 @@ demo: setup
 
 bench: setup
 	$(BIN)/python -m bench
+
+torture: setup
+	OPERATIONS=$(or $(OPERATIONS),1000000) $(BIN)/python -m bench.torture
 
 clean:
 	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis

@@ -19,7 +19,8 @@ from psycopg.conninfo import make_conninfo
 
 from bough import kernel as bough_kernel
 from bough.client import embedded
-from bough.client.client import Connection, Spawn
+from bough.client.caller import Connection
+from bough.client.client import Spawn
 from bough.client.database import open_client
 from bough.client.rows import Spawned
 from bough.client.runner_calls import RunnerClient
@@ -125,7 +126,7 @@ async def kernel(database: str) -> AsyncIterator[Kernel]:
 TABLES = (
     "bough.checkpoints, bough.workspaces, bough.messages, bough.budgets, bough.hierarchies,"
     " bough.attempts, bough.logs, bough.log_tails, bough.events, bough.listeners, bough.agents,"
-    " bough.runners"
+    " bough.runners, bough.reservations"
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from conftest import Kernel, Sessions
 
-from bough.client.client import Connection
+from bough.client.caller import Connection
 from bough.client.errors import BoughError
 
 BOUND_S = 20.0

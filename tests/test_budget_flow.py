@@ -1,23 +1,20 @@
-"""Tokens move down when an agent is made and up when it ends, and none is made or lost.
+"""Tokens move down when an agent is made and up when it ends, and none is made or lost."""
 
-Spending is written straight into `used` by the owner of the table, as a settled call would.
-"""
-
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from conftest import Kernel, run_agent, spawn_agent
 from locks import assert_sound
 
-from bough.client.errors import BudgetExceeded
+from bough.client.budgets import Usage
+from bough.client.errors import BudgetBusy, BudgetExceeded
 
 
 async def spend(kernel: Kernel, agent_id: UUID, tokens: int) -> None:
-    async with kernel.conn.transaction():
-        await kernel.conn.execute(
-            "update bough.budgets set used = used + %s where agent_id = %s", (tokens, agent_id)
-        )
+    key = uuid4()
+    await kernel.reserve(key, agent_id, tokens)
+    await kernel.settle(key, agent_id, Usage(tokens=tokens))
 
 
 async def end(kernel: Kernel, agent_id: UUID, how: str) -> None:
@@ -127,10 +124,13 @@ async def test_an_agent_spends_at_most_what_it_has_not_given_away(kernel: Kernel
     parent = await run_agent(kernel, budget=100)
     await spawn_agent(kernel, parent.id, budget=60)
     await spend(kernel, parent.id, 40)
-    with pytest.raises(psycopg.errors.CheckViolation, match="used_and_reserved_within_allocated"):
+    with pytest.raises(BudgetBusy, match="1 tokens required, 0 available now, 60 once others"):
         await spend(kernel, parent.id, 1)
-    with pytest.raises(psycopg.errors.CheckViolation, match="tokens_are_not_negative"):
-        await spend(kernel, parent.id, -41)
+    by_hand = "update bough.budgets set used = used + %s where agent_id = %s"
+    for tokens, rule in ((1, "used_and_reserved_within_allocated"), (-41, "tokens_are_not_neg")):
+        with pytest.raises(psycopg.errors.CheckViolation, match=rule):
+            async with kernel.conn.transaction():
+                await kernel.conn.execute(by_hand.encode(), (tokens, parent.id))
 
 
 async def test_a_change_of_an_allocation_moves_what_the_parent_has_reserved(

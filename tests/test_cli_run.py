@@ -13,7 +13,7 @@ DOCUMENT = (
     " runner_id budget workspace progress progress_note children result error created_at"
     " started_at completed_at"
 )
-BUDGET = "allocated used reserved available subtree_used"
+BUDGET = "allocated used reserved available overdraft frozen_at subtree_used"
 WORKSPACE = (
     "path branch repository base_commit head_commit target_branch isolation_status files_changed"
     " lines_added lines_removed merged_into merged_commit conflicts"

@@ -5,12 +5,13 @@ A model of a few lines says what every account must hold; it knows nothing of tr
 
 import random
 from dataclasses import dataclass, field
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from conftest import Kernel, enroll_runner, spawn_agent
 from locks import assert_sound
 
+from bough.client.budgets import Usage
 from bough.client.errors import BudgetExceeded
 
 STEPS = 90
@@ -100,9 +101,11 @@ class Walk:
 
     async def spend(self, agent_id: UUID) -> None:
         tokens = self.rng.randint(0, self.books.available(agent_id) // 4)
-        await self.kernel.conn.execute(
-            "update bough.budgets set used = used + %s where agent_id = %s", (tokens, agent_id)
-        )
+        if tokens == self.books.available(agent_id):
+            return
+        key = uuid4()
+        await self.kernel.reserve(key, agent_id, tokens + 1)
+        await self.kernel.settle(key, agent_id, Usage(tokens=tokens))
         self.books.accounts[agent_id].own += tokens
 
     async def end(self, agent_id: UUID) -> None:

@@ -180,5 +180,5 @@ async def test_a_hand_written_change_is_recorded_as_well(sessions: Sessions) -> 
         "budget.reclaimed",
     ]
     changed = next(e for e in tail.events if e.name == "budget.changed")
-    assert changed.data == {"allocated": 70, "used": 0, "available": 70}
+    assert changed.data == {"allocated": 70, "used": 0, "available": 70, "change": 60}
     assert (changed.agent_id, changed.actor) == (agent.id, None)

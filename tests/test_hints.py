@@ -6,7 +6,7 @@ from uuid import UUID
 from conftest import Kernel, Sessions, enroll_runner, run_agent, spawn_agent
 from locks import BOUND_S, session
 
-from bough.client.client import Connection
+from bough.client.caller import Connection
 from bough.client.hints import QUEUE_CHANNEL, listening, runner_channel, tree_channel
 
 END = "bough_end_of_test"

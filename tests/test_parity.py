@@ -13,8 +13,8 @@ from uuid import UUID
 from conftest import Kernel
 
 from bough import kernel as bough_kernel
+from bough.client import budget_rows, budgets, errors, rows, runner_calls
 from bough.client import client as client_module
-from bough.client import errors, rows, runner_calls
 from bough.client.client import Client, Spawn
 from bough.client.runner_calls import RunnerClient
 
@@ -42,6 +42,18 @@ ROWS: dict[str, type[Any]] = {
     "strays": rows.Stray,
     "logs": rows.LogLine,
     "events": rows.Event,
+    "reserve": budget_rows.Reserved,
+    "settle": budget_rows.Charged,
+    "release": budget_rows.Released,
+    "charge": budget_rows.Charged,
+    "expire": budget_rows.Expired,
+    "grant_budget": budget_rows.Granted,
+    "transfer_budget": budget_rows.Transferred,
+    "freeze_budget": budget_rows.Id,
+    "unfreeze_budget": budget_rows.Id,
+    "account": budget_rows.Account,
+    "ledger": budget_rows.Movement,
+    "statistics": budget_rows.Spending,
 }
 
 
@@ -80,9 +92,9 @@ async def test_spawn_takes_the_same_values_in_both_languages(kernel: Kernel) -> 
 
 
 def statements() -> list[tuple[str, str]]:
-    """Every statement in the two client modules, with the method it stands in."""
+    """Every statement in the client's modules, with the method it stands in."""
     found: list[tuple[str, str]] = []
-    for module in (client_module, runner_calls):
+    for module in (client_module, budgets, runner_calls):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.AsyncFunctionDef):
                 found += [(node.name, text) for text in _texts(node)]

@@ -5,13 +5,14 @@ Triggers are switched off inside a transaction that is rolled back; only so can 
 
 import re
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from conftest import Kernel, run_agent, spawn_agent
 
 from bough import kernel as bough_kernel
+from bough.client.budgets import Usage
 
 RULES: dict[str, tuple[str, str, str]] = {
     # rule: how to break it, at which agent it shows, which numbers are named
@@ -26,15 +27,22 @@ RULES: dict[str, tuple[str, str, str]] = {
         "leaf",
         "100 <> 0 + 0 + 7",
     ),
-    "reserved = allocations of living children": (
+    "reserved = allocations of living children + open calls": (
         "update bough.budgets set reserved = 99 where agent_id = %(child)s",
         "child",
-        "99 <> 100",
+        "99 <> 100 + 0",
     ),
-    "used >= used of ended children": (
-        "update bough.budgets set used = 30 where agent_id = %(ended)s",
-        "root",
-        "20 < 30",
+    "used = calls + used of ended children": (
+        "update bough.budgets set used = 30 where agent_id = %(leaf)s",
+        "leaf",
+        "30 <> 0 + 0",
+    ),
+    "an open call is on the account of a living agent or a root": (
+        """insert into bough.reservations (id, root_id, agent_id, payer_id, tokens_reserved,
+          operation, expires_at) values (gen_random_uuid(), %(root)s, %(ended)s, %(ended)s, 7,
+          'call', now())""",
+        "ended",
+        "7 tokens on",
     ),
     "an agent has ended exactly when its budget is reclaimed": (
         "update bough.budgets set reclaimed_at = null where agent_id = %(ended)s",
@@ -76,7 +84,7 @@ async def a_tree(kernel: Kernel) -> dict[str, UUID]:
     """A root with an ended child that used 20 of 50, and a living child with a living leaf."""
     root = await run_agent(kernel)
     ended = await run_agent(kernel, root.id, budget=50)
-    await kernel.conn.execute("update bough.budgets set used = 20 where agent_id = %s", (ended.id,))
+    await kernel.charge(uuid4(), ended.id, Usage(tokens=20))
     await kernel.complete(ended.id, epoch=1, result={})
     child = await run_agent(kernel, root.id, budget=200)
     leaf = await spawn_agent(kernel, child.id, budget=100)

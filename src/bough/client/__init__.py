@@ -1,5 +1,6 @@
 """The domain API: one async method per kernel function, rows, errors, connections, hints.
 
-`client` and `runner_calls` speak to the kernel; `database` finds and opens it; `embedded` and the
-`postgres_*` modules run a private server; `hints` wakes who waits.
+`client`, `budgets` and `runner_calls` speak to the kernel; `prices` knows what calls cost;
+`database` finds and opens it; `embedded` and the `postgres_*` modules run a private server;
+`hints` wakes who waits.
 """

@@ -4,22 +4,16 @@ Every method raises a class of `errors`; nothing is retried here. Each call is a
 its own, so nothing is held open between calls. Ids are UUIDs, budgets tokens, times seconds.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, LiteralString, TypeVar, cast
+from typing import LiteralString, cast
 from uuid import UUID
 
-import psycopg
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from bough.client import rows
+from bough.client.budgets import BudgetCalls
 from bough.client.errors import AgentEnded, AgentNotFound, StaleLease, translated
-
-Connection = psycopg.AsyncConnection[Any]
-Opener = Callable[[], AbstractAsyncContextManager[Connection]]
-Row = TypeVar("Row")
 
 _AGENT = cast("LiteralString", ", ".join(f.name for f in fields(rows.Agent)))
 _RUNNER = cast("LiteralString", ", ".join(f.name for f in fields(rows.Runner)))
@@ -46,28 +40,8 @@ class Spawn:
     max_running: int | None = None
 
 
-class Client:
-    """Calls the kernel over connections that `opener` lends; safe for many tasks at once."""
-
-    def __init__(self, opener: Opener) -> None:
-        self._opener = opener
-
-    async def _all(
-        self, row: type[Row], sql: LiteralString, values: dict[str, Any] | None = None
-    ) -> list[Row]:
-        with translated():
-            async with self._opener() as conn:
-                cur = conn.cursor(row_factory=class_row(row))
-                await cur.execute(sql, values)
-                return await cur.fetchall()
-
-    async def _one(self, row: type[Row], sql: LiteralString, values: dict[str, Any]) -> Row:
-        return (await self._all(row, sql, values))[0]
-
-    async def _do(self, sql: LiteralString, values: dict[str, Any]) -> None:
-        with translated():
-            async with self._opener() as conn:
-                await conn.execute(sql, values)
+class Client(BudgetCalls):
+    """All that a program may ask of the kernel, but for what only a runner does."""
 
     async def spawn(self, what: Spawn) -> rows.Spawned:
         """Create an agent, or return the one that this key made before.

@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from bough import kernel
 from bough.client import embedded
-from bough.client.client import Connection
+from bough.client.caller import Connection
 from bough.client.errors import BadConfiguration, ServerUnavailable, translated
 from bough.client.runner_calls import RunnerClient
 

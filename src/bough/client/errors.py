@@ -80,6 +80,30 @@ class NoWorkspace(BoughError):
     sqlstate, code, exit_code = "TR010", "no_workspace", 3
 
 
+class BudgetBusy(BoughError):
+    """The tokens are there but held by others; they will fit when those give back."""
+
+    sqlstate, code, exit_code = "TR011", "budget_busy", 6
+
+
+class BudgetFrozen(BoughError):
+    """The account pays for nothing new until it is unfrozen."""
+
+    sqlstate, code, exit_code = "TR012", "budget_frozen", 6
+
+
+class ReservationEnded(BoughError):
+    """The reservation was settled, released or expired before, in another way."""
+
+    sqlstate, code, exit_code = "TR013", "reservation_ended", 5
+
+
+class ReservationNotFound(BoughError):
+    """The agent made no reservation with this key."""
+
+    sqlstate, code, exit_code = "TR014", "reservation_not_found", 3
+
+
 class RuleBroken(BoughError):
     """A named constraint of the database refused the change."""
 

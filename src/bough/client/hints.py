@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import sql
 
-from bough.client.client import Connection
+from bough.client.caller import Connection
 from bough.client.database import connect
 
 _TTL_S = 60

@@ -153,6 +153,8 @@ class Agent:
     used: int
     reserved: int
     available: int
+    overdraft: int
+    frozen_at: datetime | None
     reclaimed_at: datetime | None
     subtree_used: int
     repo_path: str | None

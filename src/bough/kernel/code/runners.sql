@@ -34,6 +34,7 @@ begin
    where r.retired_at is null and r.expires_at < bough.now() - interval '1 hour'
      and not exists (select from bough.agents a
        where a.runner_id = r.id and a.completed_at is null);
+  perform bough_api._mind_budgets(runner_id);
   perform bough_api.listen('bough_runner_' || runner_id::text, runner_id::text, _lease_s * 2);
   perform bough_api.listen('bough_queue', runner_id::text,
     case when wants_work then _lease_s * 2 else 0 end);
@@ -42,6 +43,24 @@ begin
 end $$;
 comment on function bough_api.heartbeat is
   'Keeps the lease of a runner and tells which agents it holds, in which status.';
+
+create function bough_api._mind_budgets(runner_id uuid) returns void
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+begin
+  -- Neither waits for a lock; what is in use now is found at the next beat.
+  update bough.agents a set status = 'paused',
+    status_reason = 'budget overdrawn; grant, unfreeze, then resume'
+   where a.id in (
+     select o.id from bough.agents o join bough.budgets b on b.agent_id = o.id
+      where o.runner_id = _mind_budgets.runner_id and o.status in ('running', 'waiting')
+        and b.frozen_reason = 'overdraft' for no key update of o skip locked);
+  for _account in 1 .. 10 loop
+    exit when not exists (select from bough_api.expire());
+  end loop;
+end $$;
+comment on function bough_api._mind_budgets is
+  'Stops agents of a runner that are overdrawn; charges calls that nobody settled in time.';
 
 create function bough_api.retire(runner_id uuid) returns void
 language plpgsql security definer set search_path = '' as $$

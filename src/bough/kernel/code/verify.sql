@@ -15,20 +15,32 @@ begin
       format('%s <> %s + %s + %s', b.allocated, b.used, b.reserved, b.available)
     from bough.budgets b where b.allocated <> b.used + b.reserved + b.available
   union all
-  select 'reserved = allocations of living children', b.agent_id,
-      format('%s <> %s', b.reserved, s.living)
+  select 'reserved = allocations of living children + open calls', b.agent_id,
+      format('%s <> %s + %s', b.reserved, c.living, o.calls)
     from bough.budgets b cross join lateral (
       select coalesce(sum(c.allocated), 0) as living from bough.agents k
         join bough.budgets c on c.agent_id = k.id
-       where k.parent_id = b.agent_id and c.reclaimed_at is null) s
-   where b.reserved <> s.living
+       where k.parent_id = b.agent_id and c.reclaimed_at is null) c
+    cross join lateral (
+      select coalesce(sum(r.tokens_reserved), 0) as calls from bough.reservations r
+       where r.payer_id = b.agent_id and r.status = 'open') o
+   where b.reserved <> c.living + o.calls
   union all
-  select 'used >= used of ended children', b.agent_id, format('%s < %s', b.used, s.ended)
+  select 'used = calls + used of ended children', b.agent_id,
+      format('%s <> %s + %s', b.used, o.calls, c.ended)
     from bough.budgets b cross join lateral (
       select coalesce(sum(c.used), 0) as ended from bough.agents k
         join bough.budgets c on c.agent_id = k.id
-       where k.parent_id = b.agent_id and c.reclaimed_at is not null) s
-   where b.used < s.ended
+       where k.parent_id = b.agent_id and c.reclaimed_at is not null) c
+    cross join lateral (
+      select coalesce(sum(r.tokens_used), 0) as calls from bough.reservations r
+       where r.root_id = b.root_id and r.payer_id = b.agent_id) o
+   where b.used <> c.ended + o.calls
+  union all
+  select 'an open call is on the account of a living agent or a root', r.agent_id,
+      format('%s tokens on %s', r.tokens_reserved, r.payer_id)
+    from bough.reservations r join bough.budgets b on b.agent_id = r.payer_id
+   where r.status = 'open' and b.reclaimed_at is not null and b.agent_id <> b.root_id
   union all
   select 'an agent has ended exactly when its budget is reclaimed', a.id,
       format('%s, reclaimed %s', a.status, b.reclaimed_at)

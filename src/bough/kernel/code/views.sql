@@ -4,7 +4,7 @@ create view bough_api.agent_details as
 select a.id, a.root_id, a.parent_id, a.role, a.task, a.status, a.status_reason, a.status_at,
   a.depth_level, a.driver, a.program, a.runner_id, a.lease_epoch, a.timeout_s,
   a.depth_limit, a.children_limit, a.running_limit,
-  b.allocated, b.used, b.reserved, b.available, b.reclaimed_at,
+  b.allocated, b.used, b.reserved, b.available, b.overdraft, b.frozen_at, b.reclaimed_at,
   b.used + coalesce((
     select sum(d.used) from bough.hierarchies h join bough.budgets d on d.agent_id = h.child_id
      where h.root_id = a.root_id and h.parent_id = a.id and d.reclaimed_at is null

@@ -1,4 +1,4 @@
-"""Verbs that only look: ps, tree, show, budget."""
+"""Verbs that only look: ps, tree, show."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -174,43 +174,9 @@ def budget_line(agent: Agent) -> str:
     """One agent's account in a line."""
     left = "handed back" if agent.reclaimed_at else "available"
     return (
-        f"{tokens_of(agent.used)} used, {tokens_of(agent.reserved)} reserved, "
-        f"{tokens_of(agent.available)} {left} of {tokens_of(agent.allocated)} tokens; "
-        f"subtree used {tokens_of(agent.subtree_used)}"
+        f"{render.tokens(agent.used)} used, {render.tokens(agent.reserved)} reserved, "
+        f"{render.tokens(agent.available)} {left} of {render.tokens(agent.allocated)} tokens; "
+        f"subtree used {render.tokens(agent.subtree_used)}"
+        + (f"; overdraft {render.tokens(agent.overdraft)}" if agent.overdraft else "")
+        + ("; frozen" if agent.frozen_at else "")
     )
-
-
-tokens_of = render.tokens
-
-
-@click.command(epilog="\b\nExamples:\n  bough budget a7f2\n  bough budget a7f2 --json")
-@id_argument()
-@json_option
-@asynchronous
-async def budget(agent_id: str, as_json: bool) -> None:
-    """Show where the tokens of an agent are."""
-    async with connected() as client:
-        agent = await named(client, agent_id)
-        children = [await client.show(child) for child in agent.children]
-    if as_json:
-        rows = [{"id": c.id, "status": c.status} | render.agent_json(c)["budget"] for c in children]
-        render.print_json(render.agent_json(agent)["budget"] | {"id": agent.id, "children": rows})
-        return
-    click.echo(budget_line(agent))
-    living = [c for c in children if not c.has_ended]
-    ended = sum(c.used for c in children if c.has_ended)
-    if ended:
-        click.echo(f"of what is used, {tokens_of(ended)} by children that have ended")
-    render.print_table(
-        ("RESERVED FOR", "ALLOCATED", "USED", "TASK"),
-        [
-            [
-                str(c.id)[:8],
-                tokens_of(c.allocated),
-                tokens_of(c.subtree_used),
-                render.line_of(c.task),
-            ]
-            for c in living
-        ],
-        grow=3,
-    ) if living else None

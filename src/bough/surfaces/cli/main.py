@@ -21,7 +21,7 @@ _VERBS = {
     "tree": ("look", "Look"),
     "show": ("look", "Look"),
     "logs": ("follow", "Look"),
-    "budget": ("look", "Look"),
+    "budget": ("budget", "Look"),
     "wait": ("follow", "Steer"),
     "kill": ("steer", "Steer"),
     "pause": ("steer", "Steer"),
@@ -116,6 +116,9 @@ def _explain(error: Exception) -> int:
 
     if isinstance(error, BoughError):
         return _say(str(error), error.code, error.exit_code)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return 2
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "bough"
         return _say(f"{error.format_message()} (see {path} --help)", "usage", 2)

@@ -123,7 +123,7 @@ def agent_json(agent: Agent) -> Json:
         "id root_id parent_id role task status status_reason status_at depth_level driver program"
         " runner_id progress progress_note children result created_at started_at completed_at"
     )
-    budget = "allocated used reserved available subtree_used"
+    budget = "allocated used reserved available overdraft frozen_at subtree_used"
     return {name: getattr(agent, name) for name in same.split()} | {
         "budget": {name: getattr(agent, name) for name in budget.split()},
         "workspace": workspace,

@@ -116,13 +116,13 @@ def _complete_id(ctx: click.Context, param: click.Parameter, typed: str) -> list
 
 
 def id_argument(
-    name: str = "agent_id", *, many: bool = False
+    name: str = "agent_id", *, many: bool = False, required: bool = True
 ) -> Callable[[AnyCommand], AnyCommand]:
     """The argument ID of a verb, or ID… for several."""
     return click.argument(
         name,
-        metavar="ID…" if many else "ID",
+        metavar="ID…" if many else "ID" if required else "[ID]",
         nargs=-1 if many else 1,
-        required=True,
+        required=required,
         shell_complete=_complete_id,
     )

@@ -1,0 +1,234 @@
+-- What a call to a model may cost, and what it did: reserve before, settle or release after.
+--
+-- reserve takes the worst case from the caller's available tokens or refuses, so that calls in
+-- flight at once can never spend more than there is. The caller makes the key: a repeat gives the
+-- first answer. A call that nobody settles expires and is charged in full. A reservation ends
+-- once, under the lock of the account that pays: whoever comes second finds it ended.
+-- Refusals: TR002, TR004 (budget), TR005, TR011 (others hold it), TR012 (frozen), TR013, TR014.
+
+create function bough_api.reserve(
+  key uuid, agent_id uuid, tokens bigint, operation text, model text, expires_s integer
+) returns table (id uuid, tokens_reserved bigint, available bigint, expires_at timestamptz,
+  is_new boolean)
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  _made record;
+begin
+  if (reserve.tokens > 0 and reserve.expires_s between 1 and 86400) is not true then
+    raise exception 'a reservation is of 1 token or more, for 1 to 86400 s; not % for % s',
+      reserve.tokens, reserve.expires_s using errcode = 'TR005';
+  end if;
+  with paid as (
+    update bough.budgets b set reserved = b.reserved + reserve.tokens
+     where b.agent_id = reserve.agent_id and b.available >= reserve.tokens
+       and b.reclaimed_at is null and b.frozen_at is null
+       and not exists (select from bough.reservations r where r.id = reserve.key)
+     returning b.root_id, b.available
+  ), made as (
+    insert into bough.reservations as r (id, root_id, agent_id, payer_id, tokens_reserved,
+      operation, model, expires_at)
+    select reserve.key, p.root_id, reserve.agent_id, reserve.agent_id, reserve.tokens,
+      reserve.operation, reserve.model, bough.now() + make_interval(secs => reserve.expires_s)
+      from paid p
+    on conflict (id) do nothing returning r.expires_at)
+  select p.available, m.expires_at into _made from paid p left join made m on true;
+  if _made.expires_at is not null then
+    return query select reserve.key, reserve.tokens, _made.available, _made.expires_at, true;
+    return;
+  elsif _made.available is not null then
+    -- The same key came twice at once, and the other was first.
+    update bough.budgets b set reserved = b.reserved - reserve.tokens
+     where b.agent_id = reserve.agent_id;
+  end if;
+  return query select r.id, r.tokens_reserved::bigint, b.available, r.expires_at, false
+    from bough.reservations r join bough.budgets b on b.agent_id = r.payer_id
+   where r.id = reserve.key and r.agent_id = reserve.agent_id;
+  if not found then
+    perform bough_api._refuse_call(reserve.key, reserve.agent_id, reserve.tokens);
+  end if;
+end $$;
+comment on function bough_api.reserve is
+  'Sets tokens aside for one call; charged in full if not settled within expires_s seconds.';
+
+create function bough_api._refuse_call(key uuid, agent_id uuid, tokens bigint) returns void
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  _short constant text := left(_refuse_call.agent_id::text, 8);
+  _budget record;
+begin
+  select b.available, b.allocated - b.used as unspent, b.reclaimed_at, b.frozen_at,
+      b.frozen_reason into _budget
+    from bough.budgets b where b.agent_id = _refuse_call.agent_id;
+  if not found then
+    raise exception 'no agent %; see bough ps --all', _short using errcode = 'TR001';
+  elsif exists (select from bough.reservations r where r.id = key) then
+    raise exception 'the key % was used before, for another call; make a new one', key
+      using errcode = 'TR005';
+  elsif _budget.reclaimed_at is not null then
+    raise exception 'agent % has ended and spends no more', _short using errcode = 'TR002';
+  elsif _budget.frozen_at is not null then
+    raise exception 'the budget of % is frozen (%); see: bough budget unfreeze', _short,
+      _budget.frozen_reason using errcode = 'TR012';
+  elsif tokens <= _budget.unspent then
+    raise exception 'budget: % tokens required, % available now, % once others give back; wait',
+      tokens, _budget.available, _budget.unspent using errcode = 'TR011';
+  end if;
+  raise exception 'budget: % tokens required, % available from %; ask for less or top it up',
+    tokens, _budget.available, _short using errcode = 'TR004';
+end $$;
+comment on function bough_api._refuse_call is 'Says why an account cannot pay for a call.';
+
+create function bough_api.settle(
+  key uuid, agent_id uuid, tokens bigint, input_tokens bigint, output_tokens bigint,
+  cache_read_tokens bigint, cache_write_tokens bigint, model text, cost_usd numeric, prices jsonb
+) returns table (id uuid, payer_id uuid, tokens_reserved bigint, tokens_used bigint,
+  available bigint, overdraft bigint, is_new boolean)
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  _payer_id uuid;
+  _ended record;
+begin
+  perform bough_api._check_use(settle.tokens);
+  loop
+    -- The payer's account is locked first. Under that lock nobody else ends or moves its calls:
+    -- what is still open there ends, and the account pays; else it is looked for anew.
+    select b.agent_id into _payer_id from bough.reservations r
+      join bough.budgets b on b.agent_id = r.payer_id
+     where r.id = settle.key and r.agent_id = settle.agent_id and r.status = 'open'
+       for no key update of b;
+    exit when not found;
+    with ended as (
+      update bough.reservations r set status = 'settled', ended_at = bough.now(),
+        tokens_used = settle.tokens, input_tokens = settle.input_tokens,
+        output_tokens = settle.output_tokens, cache_read_tokens = settle.cache_read_tokens,
+        cache_write_tokens = settle.cache_write_tokens, model = coalesce(settle.model, r.model),
+        cost_usd = settle.cost_usd, prices = settle.prices
+       where r.id = settle.key and r.status = 'open' and r.payer_id = _payer_id
+      returning r.payer_id, r.tokens_reserved::bigint as reserved)
+    update bough.budgets b set reserved = b.reserved - e.reserved, used = b.used + settle.tokens,
+        overdraft = b.overdraft
+          + greatest(0, settle.tokens - e.reserved - greatest(b.available, 0)),
+        frozen_at = case when settle.tokens - e.reserved > greatest(b.available, 0)
+          then coalesce(b.frozen_at, bough.now()) else b.frozen_at end,
+        frozen_reason = case when settle.tokens - e.reserved > greatest(b.available, 0)
+          then 'overdraft' else b.frozen_reason end
+      from ended e where b.agent_id = e.payer_id
+      returning e.payer_id, e.reserved, b.available, b.overdraft::bigint as overdraft into _ended;
+    if found then
+      if settle.tokens < _ended.reserved then
+        perform bough.hint('bough_budget_' || _ended.payer_id::text);
+      end if;
+      return query select settle.key, _ended.payer_id, _ended.reserved, settle.tokens,
+        _ended.available, _ended.overdraft, true;
+      return;
+    end if;
+  end loop;
+  return query select r.id, r.payer_id, r.tokens_reserved::bigint, r.tokens_used::bigint,
+      b.available, b.overdraft::bigint, false
+    from bough.reservations r join bough.budgets b on b.agent_id = r.payer_id
+   where r.id = settle.key and r.agent_id = settle.agent_id and r.status = 'settled'
+     and r.tokens_used = settle.tokens;
+  if not found then
+    perform bough_api._refuse_end(settle.key, settle.agent_id);
+  end if;
+end $$;
+comment on function bough_api.settle is
+  'Ends a call with what it used; what it did not use is free again. Parts may be null: unknown.';
+
+create function bough_api._check_use(tokens bigint) returns void
+language plpgsql immutable security definer set search_path = '' as $$
+begin
+  if (tokens between 0 and 1000000000000) is not true then
+    raise exception 'a call uses 0 to 1,000,000,000,000 tokens, not %', tokens
+      using errcode = 'TR005';
+  end if;
+end $$;
+comment on function bough_api._check_use is 'Refuses numbers of tokens that no call can use.';
+
+create function bough_api._refuse_end(key uuid, agent_id uuid) returns void
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  _call record;
+begin
+  select r.status, r.tokens_used, r.tokens_reserved into _call
+    from bough.reservations r where r.id = key and r.agent_id = _refuse_end.agent_id;
+  if not found then
+    raise exception 'agent % has no reservation %', left(_refuse_end.agent_id::text, 8), key
+      using errcode = 'TR014';
+  end if;
+  raise exception 'the reservation of % tokens was % before%', _call.tokens_reserved, _call.status,
+    coalesce(format(', with %s tokens charged', _call.tokens_used), '') using errcode = 'TR013';
+end $$;
+comment on function bough_api._refuse_end is 'Says why a reservation cannot end this way.';
+
+create function bough_api.release(key uuid, agent_id uuid)
+returns table (id uuid, tokens_reserved bigint, available bigint, is_new boolean)
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  _payer_id uuid;
+  _ended record;
+begin
+  loop
+    select b.agent_id into _payer_id from bough.reservations r
+      join bough.budgets b on b.agent_id = r.payer_id
+     where r.id = release.key and r.agent_id = release.agent_id and r.status = 'open'
+       for no key update of b;
+    exit when not found;
+    with ended as (
+      update bough.reservations r set status = 'released', ended_at = bough.now()
+       where r.id = release.key and r.status = 'open' and r.payer_id = _payer_id
+      returning r.payer_id, r.tokens_reserved::bigint as reserved)
+    update bough.budgets b set reserved = b.reserved - e.reserved
+      from ended e where b.agent_id = e.payer_id
+      returning e.payer_id, e.reserved, b.available into _ended;
+    if found then
+      perform bough.hint('bough_budget_' || _ended.payer_id::text);
+      return query select release.key, _ended.reserved, _ended.available, true;
+      return;
+    end if;
+  end loop;
+  return query select r.id, r.tokens_reserved::bigint, b.available, false
+    from bough.reservations r join bough.budgets b on b.agent_id = r.payer_id
+   where r.id = release.key and r.agent_id = release.agent_id and r.status = 'released';
+  if not found then
+    perform bough_api._refuse_end(release.key, release.agent_id);
+  end if;
+end $$;
+comment on function bough_api.release is 'Ends a call that was never made: nothing is charged.';
+
+create function bough_api.expire() returns table (payer_id uuid, calls bigint, tokens bigint)
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  _payer_id uuid;
+  _late record;
+begin
+  -- One account a call, and none that is in use: nobody waits for this, nor this for anybody.
+  select b.agent_id into _payer_id from bough.budgets b where b.agent_id in (
+      select r.payer_id from bough.reservations r
+       where r.status = 'open' and r.expires_at <= bough.now())
+   limit 1 for no key update skip locked;
+  if not found then
+    return;
+  end if;
+  with late as (
+    update bough.reservations r set status = 'expired', ended_at = bough.now(),
+      tokens_used = r.tokens_reserved
+     where r.payer_id = _payer_id and r.status = 'open' and r.expires_at <= bough.now()
+    returning r.id, r.root_id, r.agent_id, r.tokens_reserved::bigint as tokens
+  ), told as (
+    insert into bough.events (root_id, agent_id, name, data)
+    select l.root_id, l.agent_id, 'reservation.expired', jsonb_build_object(
+      'reservation', l.id, 'charged', l.tokens) from late l)
+  select count(*) as calls, coalesce(sum(l.tokens), 0)::bigint as tokens into _late from late l;
+  update bough.budgets b set reserved = b.reserved - _late.tokens, used = b.used + _late.tokens
+   where b.agent_id = _payer_id;
+  return query select _payer_id, _late.calls, _late.tokens;
+end $$;
+comment on function bough_api.expire is
+  'Charges in full what was not settled in time, of one account; no row when none is left.';
