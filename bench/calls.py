@@ -17,11 +17,13 @@ from uuid import UUID, uuid4
 import psycopg
 
 from bench.server import database
+from bough.client.budgets import Usage
 from bough.client.client import Spawn
 from bough.client.database import open_client
 from bough.client.runner_calls import RunnerClient
 
 ROUNDS, SECONDS = 7, 1.0
+CALLS = ("insert", "spawn", "claim", "complete", "reserve", "settle")
 Call = Callable[[], Awaitable[object]]
 
 
@@ -62,7 +64,22 @@ async def _calls(client: RunnerClient, dsn: str, stack: AsyncExitStack) -> dict[
         await client.complete(held.pop(), epoch=1, result={"exit_code": 0})
         return None
 
-    return {"insert": insert, "spawn": spawn, "claim": claim, "complete": complete}
+    mine, open_calls = uuid4(), list[UUID]()
+    await client.spawn(Spawn(key=mine, task="spend", budget=10**15, program={}))
+    await client.pause(mine, reason="not to be claimed")
+
+    async def reserve() -> None:
+        open_calls.append(uuid4())
+        await client.reserve(open_calls[-1], mine, 100)
+
+    async def settle() -> bool | None:
+        if not open_calls:
+            return False
+        await client.settle(open_calls.pop(), mine, Usage(tokens=60))
+        return None
+
+    made: dict[str, Call] = {"insert": insert, "spawn": spawn, "claim": claim, "complete": complete}
+    return made | {"reserve": reserve, "settle": settle}
 
 
 async def _worker(dsn: str) -> None:
@@ -70,8 +87,8 @@ async def _worker(dsn: str) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(open_client(dsn, actor="bench"))
         calls = await _calls(client, dsn, stack)
-        for name in ("insert", "spawn", "claim", "complete"):
-            await calls[name]()
+        for call in calls.values():
+            await call()
         print("ready", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             order = json.loads(line)
@@ -109,11 +126,11 @@ async def _measure(dsn: str, clients: int) -> None:
     for worker in workers:
         assert worker.stdout
         await worker.stdout.readline()
-    rates: dict[str, list[float]] = {"insert": [], "spawn": [], "claim": [], "complete": []}
+    rates: dict[str, list[float]] = {name: [] for name in CALLS}
     for _ in range(ROUNDS):
         for call in rates:
             # Claims need agents in line and completions need claimed ones: as many as there are.
-            most = 10**9 if call in ("insert", "spawn") else 200
+            most = 200 if call in ("claim", "complete") else 10**9
             rates[call].append(await _order(workers, call, most))
     for worker in workers:
         assert worker.stdin

@@ -68,8 +68,8 @@ def test_a_model_without_a_known_price_has_no_cost_rather_than_none() -> None:
 @pytest.mark.parametrize(
     ("parts", "error"),
     [
-        (PARTS | {"input_tokens": 11}, "parts of use add up"),
-        (PARTS | {"input_tokens": None}, "parts of use come together"),
+        (PARTS | {"input_tokens": 11}, "add up to 21 tokens, not to 20"),
+        (PARTS | {"input_tokens": None}, "known together or not at all"),
         (PARTS | {"input_tokens": -10, "output_tokens": 25}, "tokens are not negative"),
         ({"cost_usd": Decimal(-1)}, "cost is not negative"),
         ({"model": " "}, "label is not blank"),
@@ -79,7 +79,7 @@ async def test_a_use_whose_parts_do_not_fit_is_refused(
     kernel: Kernel, parts: dict[str, Any], error: str
 ) -> None:
     agent = await run_agent(kernel)
-    with pytest.raises(RuleBroken, match=error):
+    with pytest.raises((RuleBroken, InvalidInput), match=error):
         await kernel.charge(uuid4(), agent.id, Usage(tokens=20, **parts))
     assert (await kernel.show(agent.id)).available == 1000
 

@@ -2,5 +2,5 @@
 
 `client`, `budgets` and `runner_calls` speak to the kernel; `prices` knows what calls cost;
 `database` finds and opens it; `embedded` and the `postgres_*` modules run a private server;
-`hints` wakes who waits.
+`hints` wakes who waits; `patience` waits for tokens.
 """

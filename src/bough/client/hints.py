@@ -31,6 +31,11 @@ def runner_channel(runner_id: UUID) -> str:
     return f"bough_runner_{runner_id}"
 
 
+def budget_channel(agent_id: UUID) -> str:
+    """Where it is announced that tokens came back to an account, or that it changed."""
+    return f"bough_budget_{agent_id}"
+
+
 QUEUE_CHANNEL = "bough_queue"
 """Where runners hear of new work; the heart-beat of an idle runner keeps it open."""
 

@@ -20,22 +20,15 @@ begin
   perform from bough.budgets b where b.agent_id = charge.agent_id for no key update;
   insert into bough.reservations as r (id, root_id, agent_id, payer_id, tokens_reserved, status,
     operation, model, tokens_used, input_tokens, output_tokens, cache_read_tokens,
-    cache_write_tokens, cost_usd, prices, expires_at, ended_at)
+    cache_write_tokens, cost_usd, prices, expires_at)
   select charge.key, b.root_id, b.agent_id, b.agent_id, 0, 'settled', charge.operation,
     charge.model, charge.tokens, charge.input_tokens, charge.output_tokens,
     charge.cache_read_tokens, charge.cache_write_tokens, charge.cost_usd, charge.prices,
-    bough.now(), bough.now()
+    bough.now()
     from bough.budgets b where b.agent_id = charge.agent_id and b.reclaimed_at is null
   on conflict (id) do nothing;
   if found then
-    update bough.budgets b set used = b.used + charge.tokens,
-      overdraft = b.overdraft + greatest(0, charge.tokens - greatest(b.available, 0)),
-      frozen_at = case when charge.tokens > greatest(b.available, 0)
-        then coalesce(b.frozen_at, bough.now()) else b.frozen_at end,
-      frozen_reason = case when charge.tokens > greatest(b.available, 0)
-        then 'overdraft' else b.frozen_reason end
-     where b.agent_id = charge.agent_id
-     returning b.available, b.overdraft::bigint as overdraft into _paid;
+    select * into _paid from bough_api._pay(charge.agent_id, 0, charge.tokens);
     return query select charge.key, charge.agent_id, 0::bigint, charge.tokens, _paid.available,
       _paid.overdraft, true;
     return;
@@ -134,8 +127,8 @@ begin
       using errcode = 'TR002';
   end if;
   perform bough_api._lock_accounts(_living);
-  return query update bough.budgets b set frozen_at = bough.now(), frozen_reason = reason
-    where b.agent_id = any (_living) and b.frozen_at is null returning b.agent_id;
+  return query update bough.budgets b set frozen_reason = coalesce(freeze_budget.reason, 'frozen')
+    where b.agent_id = any (_living) and b.frozen_reason is null returning b.agent_id;
 end $$;
 comment on function bough_api.freeze_budget is
   'Lets an agent and all below it spend nothing new; open calls are settled as usual.';
@@ -147,8 +140,8 @@ declare
   _living uuid[] := bough_api._lock_living(unfreeze_budget.agent_id);
 begin
   perform bough_api._lock_accounts(_living);
-  return query update bough.budgets b set frozen_at = null, frozen_reason = null
-    where b.agent_id = any (_living) and b.frozen_at is not null returning b.agent_id;
+  return query update bough.budgets b set frozen_reason = null
+    where b.agent_id = any (_living) and b.frozen_reason is not null returning b.agent_id;
 end $$;
 comment on function bough_api.unfreeze_budget is 'Lets an agent and all below it spend again.';
 

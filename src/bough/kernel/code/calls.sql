@@ -3,7 +3,9 @@
 -- reserve takes the worst case from the caller's available tokens or refuses, so that calls in
 -- flight at once can never spend more than there is. The caller makes the key: a repeat gives the
 -- first answer. A call that nobody settles expires and is charged in full. A reservation ends
--- once, under the lock of the account that pays: whoever comes second finds it ended.
+-- once, under the lock of the account that pays: whoever comes second finds it ended. One call is
+-- sought by ended_at and not by status: else a server without statistics takes the index of open
+-- calls, and reads them all.
 -- Refusals: TR002, TR004 (budget), TR005, TR011 (others hold it), TR012 (frozen), TR013, TR014.
 
 create function bough_api.reserve(
@@ -22,7 +24,7 @@ begin
   with paid as (
     update bough.budgets b set reserved = b.reserved + reserve.tokens
      where b.agent_id = reserve.agent_id and b.available >= reserve.tokens
-       and b.reclaimed_at is null and b.frozen_at is null
+       and b.reclaimed_at is null and b.frozen_reason is null
        and not exists (select from bough.reservations r where r.id = reserve.key)
      returning b.root_id, b.available
   ), made as (
@@ -34,7 +36,12 @@ begin
     on conflict (id) do nothing returning r.expires_at)
   select p.available, m.expires_at into _made from paid p left join made m on true;
   if _made.expires_at is not null then
-    return query select reserve.key, reserve.tokens, _made.available, _made.expires_at, true;
+    id := reserve.key;
+    tokens_reserved := reserve.tokens;
+    available := _made.available;
+    expires_at := _made.expires_at;
+    is_new := true;
+    return next;
     return;
   elsif _made.available is not null then
     -- The same key came twice at once, and the other was first.
@@ -58,8 +65,8 @@ declare
   _short constant text := left(_refuse_call.agent_id::text, 8);
   _budget record;
 begin
-  select b.available, b.allocated - b.used as unspent, b.reclaimed_at, b.frozen_at,
-      b.frozen_reason into _budget
+  select b.available, b.allocated - b.used as unspent, b.reclaimed_at, b.frozen_reason
+      into _budget
     from bough.budgets b where b.agent_id = _refuse_call.agent_id;
   if not found then
     raise exception 'no agent %; see bough ps --all', _short using errcode = 'TR001';
@@ -68,7 +75,7 @@ begin
       using errcode = 'TR005';
   elsif _budget.reclaimed_at is not null then
     raise exception 'agent % has ended and spends no more', _short using errcode = 'TR002';
-  elsif _budget.frozen_at is not null then
+  elsif _budget.frozen_reason is not null then
     raise exception 'the budget of % is frozen (%); see: bough budget unfreeze', _short,
       _budget.frozen_reason using errcode = 'TR012';
   elsif tokens <= _budget.unspent then
@@ -89,7 +96,7 @@ language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
   _payer_id uuid;
-  _ended record;
+  _reserved bigint;
 begin
   perform bough_api._check_use(settle.tokens);
   loop
@@ -97,32 +104,25 @@ begin
     -- what is still open there ends, and the account pays; else it is looked for anew.
     select b.agent_id into _payer_id from bough.reservations r
       join bough.budgets b on b.agent_id = r.payer_id
-     where r.id = settle.key and r.agent_id = settle.agent_id and r.status = 'open'
+     where r.id = settle.key and r.agent_id = settle.agent_id and r.ended_at is null
        for no key update of b;
     exit when not found;
-    with ended as (
-      update bough.reservations r set status = 'settled', ended_at = bough.now(),
-        tokens_used = settle.tokens, input_tokens = settle.input_tokens,
-        output_tokens = settle.output_tokens, cache_read_tokens = settle.cache_read_tokens,
-        cache_write_tokens = settle.cache_write_tokens, model = coalesce(settle.model, r.model),
-        cost_usd = settle.cost_usd, prices = settle.prices
-       where r.id = settle.key and r.status = 'open' and r.payer_id = _payer_id
-      returning r.payer_id, r.tokens_reserved::bigint as reserved)
-    update bough.budgets b set reserved = b.reserved - e.reserved, used = b.used + settle.tokens,
-        overdraft = b.overdraft
-          + greatest(0, settle.tokens - e.reserved - greatest(b.available, 0)),
-        frozen_at = case when settle.tokens - e.reserved > greatest(b.available, 0)
-          then coalesce(b.frozen_at, bough.now()) else b.frozen_at end,
-        frozen_reason = case when settle.tokens - e.reserved > greatest(b.available, 0)
-          then 'overdraft' else b.frozen_reason end
-      from ended e where b.agent_id = e.payer_id
-      returning e.payer_id, e.reserved, b.available, b.overdraft::bigint as overdraft into _ended;
+    update bough.reservations r set status = 'settled', tokens_used = settle.tokens,
+      input_tokens = settle.input_tokens, output_tokens = settle.output_tokens,
+      cache_read_tokens = settle.cache_read_tokens,
+      cache_write_tokens = settle.cache_write_tokens, model = coalesce(settle.model, r.model),
+      cost_usd = settle.cost_usd, prices = settle.prices
+     where r.id = settle.key and r.ended_at is null and r.payer_id = _payer_id
+     returning r.tokens_reserved into _reserved;
     if found then
-      if settle.tokens < _ended.reserved then
-        perform bough.hint('bough_budget_' || _ended.payer_id::text);
-      end if;
-      return query select settle.key, _ended.payer_id, _ended.reserved, settle.tokens,
-        _ended.available, _ended.overdraft, true;
+      select * into available, overdraft
+        from bough_api._pay(_payer_id, _reserved, settle.tokens);
+      id := settle.key;
+      payer_id := _payer_id;
+      tokens_reserved := _reserved;
+      tokens_used := settle.tokens;
+      is_new := true;
+      return next;
       return;
     end if;
   end loop;
@@ -147,6 +147,31 @@ begin
   end if;
 end $$;
 comment on function bough_api._check_use is 'Refuses numbers of tokens that no call can use.';
+
+create function bough_api._pay(payer_id uuid, reserved bigint, tokens bigint)
+returns table (available bigint, overdraft bigint)
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+begin
+  -- The caller holds the account's lock.
+  update bough.budgets b set reserved = b.reserved - _pay.reserved, used = b.used + _pay.tokens
+   where b.agent_id = _pay.payer_id
+     and (_pay.tokens <= _pay.reserved or _pay.tokens - _pay.reserved <= b.available)
+   returning b.available, b.overdraft into available, overdraft;
+  if not found then
+    update bough.budgets b set reserved = b.reserved - _pay.reserved, used = b.used + _pay.tokens,
+      overdraft = b.overdraft + _pay.tokens - _pay.reserved - greatest(b.available, 0),
+      frozen_reason = 'overdraft'
+     where b.agent_id = _pay.payer_id
+     returning b.available, b.overdraft into available, overdraft;
+  end if;
+  if _pay.tokens < _pay.reserved then
+    perform bough.hint('bough_budget_' || _pay.payer_id::text);
+  end if;
+  return next;
+end $$;
+comment on function bough_api._pay is
+  'Moves tokens from reserved to used; what was not there is overdraft and freezes the account.';
 
 create function bough_api._refuse_end(key uuid, agent_id uuid) returns void
 language plpgsql security definer set search_path = '' as $$
@@ -176,12 +201,12 @@ begin
   loop
     select b.agent_id into _payer_id from bough.reservations r
       join bough.budgets b on b.agent_id = r.payer_id
-     where r.id = release.key and r.agent_id = release.agent_id and r.status = 'open'
+     where r.id = release.key and r.agent_id = release.agent_id and r.ended_at is null
        for no key update of b;
     exit when not found;
     with ended as (
-      update bough.reservations r set status = 'released', ended_at = bough.now()
-       where r.id = release.key and r.status = 'open' and r.payer_id = _payer_id
+      update bough.reservations r set status = 'released'
+       where r.id = release.key and r.ended_at is null and r.payer_id = _payer_id
       returning r.payer_id, r.tokens_reserved::bigint as reserved)
     update bough.budgets b set reserved = b.reserved - e.reserved
       from ended e where b.agent_id = e.payer_id
@@ -217,8 +242,7 @@ begin
     return;
   end if;
   with late as (
-    update bough.reservations r set status = 'expired', ended_at = bough.now(),
-      tokens_used = r.tokens_reserved
+    update bough.reservations r set status = 'expired'
      where r.payer_id = _payer_id and r.status = 'open' and r.expires_at <= bough.now()
     returning r.id, r.root_id, r.agent_id, r.tokens_reserved::bigint as tokens
   ), told as (

@@ -1,8 +1,12 @@
 -- Takes back 004_reservations_and_usage.sql: the record of every call, and overdrafts.
 
 drop trigger record_change on bough.budgets;
-drop function bough.is_warned(bigint, bigint, integer);
+drop trigger change on bough.budgets;
+drop trigger record_creation on bough.budgets;
+drop function bough.record_budget(), bough.tell_budget(text, bough.budgets, jsonb),
+  bough.change_budget();
 drop table bough.reservations;
+drop function bough.end_reservation();
 -- Without overdraft an account cannot have used more than it had: that part is forgotten.
 update bough.budgets set used = used - overdraft, reserved = case when reclaimed_at is null
   then (select coalesce(sum(c.allocated), 0) from bough.agents k
@@ -57,7 +61,7 @@ begin
 end $$;
 comment on function bough.reclaim() is 'Hands an ended agent''s rest back and its use up.';
 
-create or replace function bough.record_budget() returns trigger
+create function bough.record_budget() returns trigger
 language plpgsql set search_path = '' as $$
 begin
   insert into bough.events (root_id, agent_id, name, data)
@@ -74,3 +78,6 @@ create trigger record_change after update on bough.budgets
   for each row when (old.allocated <> new.allocated
     or (old.reclaimed_at is null and new.reclaimed_at is not null))
   execute function bough.record_budget();
+create trigger record_creation after insert on bough.budgets
+  for each row execute function bough.record_budget();
+create trigger touch before update on bough.budgets for each row execute function bough.touch();

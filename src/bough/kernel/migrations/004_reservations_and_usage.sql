@@ -25,13 +25,13 @@ alter table bough.budgets
     check (used - overdraft <= allocated - reserved),
   add constraint reclaimed_budget_reserves_nothing
     check (reclaimed_at is null or reserved = 0 or agent_id = root_id),
-  add constraint frozen_says_why check ((frozen_at is null) = (frozen_reason is null)),
   set (fillfactor = 70);
 comment on column bough.budgets.kept is 'Available to the agent itself, not to its children.';
 comment on column bough.budgets.overdraft is
   'Billed beyond what was there, here and by ended descendants; part of used.';
 comment on column bough.budgets.warn_percent is 'Share of the allocation whose use is announced.';
-comment on column bough.budgets.frozen_at is 'Since when this account pays for nothing new.';
+comment on column bough.budgets.frozen_reason is 'Not null: pays for nothing new, and why.';
+comment on column bough.budgets.frozen_at is 'Since when; set by trigger.';
 
 create table bough.reservations (
   id uuid not null constraint reservations_pkey primary key,
@@ -44,16 +44,7 @@ create table bough.reservations (
   cache_read_tokens bough.tokens, cache_write_tokens bough.tokens,
   cost_usd bough.usd, prices jsonb,
   created_at timestamptz not null default bough.now(),
-  expires_at timestamptz not null, ended_at timestamptz,
-  constraint open_exactly_until_ended check ((status = 'open') = (ended_at is null)),
-  constraint charged_exactly_when_settled_or_expired check (
-    (status in ('settled', 'expired')) = (tokens_used is not null)),
-  constraint expired_is_charged_in_full check (
-    status <> 'expired' or tokens_used = tokens_reserved),
-  constraint parts_of_use_come_together check (
-    num_nulls(input_tokens, output_tokens, cache_read_tokens, cache_write_tokens) in (0, 4)),
-  constraint parts_of_use_add_up check (
-    input_tokens + output_tokens + cache_read_tokens + cache_write_tokens = tokens_used)
+  expires_at timestamptz not null, ended_at timestamptz
 ) with (fillfactor = 70);
 comment on table bough.reservations is
   'One row per call: the tokens set aside for it, then what it used and cost; kept for ever.';
@@ -89,12 +80,12 @@ begin
     return new;
   end if;
   update bough.budgets set reserved = reserved + _more
-   where agent_id = _parent_id and (_more <= 0 or frozen_at is null and _more <=
+   where agent_id = _parent_id and (_more <= 0 or frozen_reason is null and _more <=
      available - case when tg_op = 'INSERT' then kept else 0 end);
   if not found then
-    select case when tg_op = 'INSERT' then kept else 0 end as kept, available, frozen_at,
+    select case when tg_op = 'INSERT' then kept else 0 end as kept, available,
         frozen_reason into _parent from bough.budgets where agent_id = _parent_id;
-    if _parent.frozen_at is not null then
+    if _parent.frozen_reason is not null then
       raise exception 'the budget of % is frozen (%); see: bough budget unfreeze',
         left(_parent_id::text, 8), _parent.frozen_reason using errcode = 'TR012';
     end if;
@@ -133,51 +124,106 @@ end $$;
 comment on function bough.reclaim() is
   'Hands an ended agent''s rest back, its use and its open calls up.';
 
+create function bough.end_reservation() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  if tg_op = 'UPDATE' and old.ended_at is not null then
+    raise exception 'the reservation of % tokens was % before', old.tokens_reserved, old.status
+      using errcode = 'TR013';
+  elsif new.status = 'open' then
+    new.ended_at := null;
+    new.tokens_used := null;
+    return new;
+  end if;
+  new.ended_at := bough.now();
+  if new.status = 'released' then
+    new.tokens_used := null;
+  elsif new.status = 'expired' then
+    new.tokens_used := new.tokens_reserved;
+  elsif new.tokens_used is null then
+    raise exception 'a call that is settled says how many tokens it used' using errcode = 'TR005';
+  elsif num_nulls(new.input_tokens, new.output_tokens, new.cache_read_tokens,
+      new.cache_write_tokens) not in (0, 4) then
+    raise exception 'the four parts of a use are known together or not at all'
+      using errcode = 'TR005';
+  elsif new.input_tokens + new.output_tokens + new.cache_read_tokens + new.cache_write_tokens
+      <> new.tokens_used then
+    raise exception 'the parts of a use add up to % tokens, not to %', new.input_tokens
+      + new.output_tokens + new.cache_read_tokens + new.cache_write_tokens, new.tokens_used
+      using errcode = 'TR005';
+  end if;
+  return new;
+end $$;
+comment on function bough.end_reservation() is
+  'Lets a call end once; dates it, and charges what its end means.';
+create trigger ending before insert or update on bough.reservations
+  for each row execute function bough.end_reservation();
+
+create function bough.change_budget() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  new.updated_at := bough.now();
+  if (new.frozen_reason is null) <> (old.frozen_at is null) then
+    new.frozen_at := case when new.frozen_reason is not null then bough.now() end;
+  end if;
+  if new.used > old.used and new.used::float8 * 100 >= new.allocated::float8 * new.warn_percent
+      and old.used::float8 * 100 < old.allocated::float8 * new.warn_percent then
+    perform bough.tell_budget('budget.warned', new);
+  end if;
+  return new;
+end $$;
+comment on function bough.change_budget() is
+  'Dates changes and freezes; writes an event when most of an allocation is used.';
+
+create function bough.tell_budget(name text, account bough.budgets, more jsonb default '{}')
+returns void language plpgsql set search_path = '' as $$
+begin
+  insert into bough.events (root_id, agent_id, name, data)
+  values (account.root_id, account.agent_id, tell_budget.name, more || jsonb_strip_nulls(
+    jsonb_build_object('allocated', account.allocated, 'used', account.used,
+      'available', account.allocated - account.used - account.reserved,
+      'overdraft', nullif(account.overdraft, 0), 'reason', account.frozen_reason)));
+  perform bough.hint('bough_tree_' || account.root_id::text,
+    'bough_budget_' || account.agent_id::text);
+end $$;
+comment on function bough.tell_budget(text, bough.budgets, jsonb) is
+  'Writes an event of an account with its numbers and wakes who watches it.';
+
 create or replace function bough.record_budget() returns trigger
 language plpgsql set search_path = '' as $$
-declare
-  _names text[] := array['budget.allocated'];
 begin
-  if tg_op = 'UPDATE' then
-    _names := array_remove(array[
-      case when new.reclaimed_at is not null and old.reclaimed_at is null
-        then 'budget.reclaimed' end,
-      case when new.allocated <> old.allocated then 'budget.changed' end,
-      case when new.overdraft > old.overdraft then 'budget.overdrawn' end,
-      case when new.frozen_at is not null and old.frozen_at is null then 'budget.frozen' end,
-      case when new.frozen_at is null and old.frozen_at is not null then 'budget.unfrozen' end,
-      case when bough.is_warned(old.used, old.allocated, new.warn_percent)
-        < bough.is_warned(new.used, new.allocated, new.warn_percent)
-        then 'budget.warned' end], null);
+  if tg_op = 'INSERT' then
+    perform bough.tell_budget('budget.allocated', new);
+    return null;
   end if;
-  insert into bough.events (root_id, agent_id, name, data)
-  select new.root_id, new.agent_id, n, jsonb_strip_nulls(jsonb_build_object(
-      'allocated', new.allocated, 'used', new.used,
-      'available', new.allocated - new.used - new.reserved,
-      'overdraft', nullif(new.overdraft, 0), 'reason', new.frozen_reason,
-      'change', case when n = 'budget.changed' then new.allocated - old.allocated end,
-      'moved', case when n = 'budget.reclaimed' then old.reserved - new.reserved end))
-    from unnest(_names) n;
-  perform bough.hint('bough_tree_' || new.root_id::text,
-    'bough_budget_' || new.agent_id::text, (select 'bough_runner_' || runner_id::text
-      from bough.agents where id = new.agent_id and new.frozen_at is not null));
+  if new.reclaimed_at is not null and old.reclaimed_at is null then
+    perform bough.tell_budget('budget.reclaimed', new,
+      jsonb_build_object('moved', old.reserved - new.reserved));
+  end if;
+  if new.allocated <> old.allocated then
+    perform bough.tell_budget('budget.changed', new,
+      jsonb_build_object('change', new.allocated - old.allocated));
+  end if;
+  if new.overdraft > old.overdraft then
+    perform bough.tell_budget('budget.overdrawn', new);
+  end if;
+  if (new.frozen_at is null) <> (old.frozen_at is null) then
+    perform bough.tell_budget(case when new.frozen_at is null then 'budget.unfrozen'
+      else 'budget.frozen' end, new);
+    -- The runner stops what is overdrawn.
+    perform bough.hint((select 'bough_runner_' || runner_id::text from bough.agents
+      where id = new.agent_id));
+  end if;
   return null;
 end $$;
 comment on function bough.record_budget() is
-  'Writes the events of an account: allocated, changed, warned, frozen, overdrawn, reclaimed.';
+  'Writes the events of an account: allocated, changed, frozen, overdrawn, reclaimed.';
 
-create function bough.is_warned(used bigint, allocated bigint, percent integer) returns boolean
-language sql immutable as $$
-  select used::float8 * 100 >= allocated::float8 * percent
-$$;
-comment on function bough.is_warned(bigint, bigint, integer) is
-  'True when this share of an allocation, in percent, is used.';
-
+-- By columns, not by a condition: PostgreSQL reads a condition anew at every statement.
 drop trigger record_change on bough.budgets;
-create trigger record_change after update on bough.budgets
-  for each row when (old.allocated <> new.allocated or old.overdraft <> new.overdraft
-    or (old.reclaimed_at is null) <> (new.reclaimed_at is null)
-    or (old.frozen_at is null) <> (new.frozen_at is null)
-    or bough.is_warned(old.used, old.allocated, new.warn_percent)
-      < bough.is_warned(new.used, new.allocated, new.warn_percent))
-  execute function bough.record_budget();
+create trigger record_change
+  after update of allocated, overdraft, reclaimed_at, frozen_reason on bough.budgets
+  for each row execute function bough.record_budget();
+drop trigger touch on bough.budgets;
+create trigger change before update on bough.budgets
+  for each row execute function bough.change_budget();
