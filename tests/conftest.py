@@ -126,7 +126,8 @@ async def kernel(database: str) -> AsyncIterator[Kernel]:
 TABLES = (
     "bough.checkpoints, bough.workspaces, bough.messages, bough.budgets, bough.hierarchies,"
     " bough.attempts, bough.logs, bough.log_tails, bough.events, bough.listeners, bough.agents,"
-    " bough.runners, bough.reservations"
+    " bough.runners, bough.reservations, bough.mail_tails, bough.mail_heads, bough.waits,"
+    " bough.approvals"
 )
 
 

@@ -121,7 +121,7 @@ def test_bad_words_about_budgets_are_refused_in_one_line_and_change_nothing(shel
         (3, ["budget", "grant", NOBODY, "5"], "no agent"),
         (2, ["budget", "transfer", root, other, "5"], "between an agent and its parent"),
         (2, ["budget", "transfer", child, child, "5"], "between an agent and its parent"),
-        (6, ["budget", "transfer", child, root, "101"], "101 tokens required, 100 available"),
+        (6, ["budget", "transfer", child, root, "101"], "101 tokens required, 99 may leave"),
         (2, ["budget", "stats", "--by", "colour"], "colour"),
         (3, ["budget", "freeze", NOBODY], "no agent"),
         (2, ["budget", root, "--ledger", "-n", "0"], "0 is not in the range"),

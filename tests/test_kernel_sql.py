@@ -44,7 +44,8 @@ async def test_plpgsql_check_finds_nothing_in_any_function_or_trigger(kernel: Ke
             select c.message || coalesce(' in ' || c.statement, '')
                    || coalesce(' at line ' || c.lineno, '') || coalesce(': ' || c.hint, '')
               from plpgsql_check_function_tb(p.oid, coalesce(t.tgrelid, 0), fatal_errors => false,
-                extra_warnings => true, performance_warnings => false) c)
+                newtable => t.tgnewtable, extra_warnings => true,
+                performance_warnings => false) c)
           from pg_proc p join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql'
           left join pg_trigger t on t.tgfoid = p.oid and not t.tgisinternal
          where p.pronamespace in {OURS}

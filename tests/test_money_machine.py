@@ -220,7 +220,8 @@ class MoneyMachine(RuleBasedStateMachine):
         related = one != two and (
             from_.parent == two or to.parent == one or (from_.parent or 0) == (to.parent or 1)
         )
-        fits = related and tokens <= self.available(one)
+        gives = tokens <= self.available(one) and (to.parent == one or tokens < from_.allocated)
+        fits = related and gives
         assert isinstance(answer, BoughError) != fits, (answer, tokens)
         if fits:
             from_.allocated -= tokens * (to.parent != one)

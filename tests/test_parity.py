@@ -13,7 +13,7 @@ from uuid import UUID
 from conftest import Kernel
 
 from bough import kernel as bough_kernel
-from bough.client import budget_rows, budgets, errors, rows, runner_calls
+from bough.client import budget_rows, budgets, errors, mail, mail_rows, rows, runner_calls
 from bough.client import client as client_module
 from bough.client.client import Client, Spawn
 from bough.client.runner_calls import RunnerClient
@@ -42,6 +42,18 @@ ROWS: dict[str, type[Any]] = {
     "strays": rows.Stray,
     "logs": rows.LogLine,
     "events": rows.Event,
+    "send": mail_rows.Sent,
+    "send_many": mail_rows.SentMany,
+    "broadcast": mail_rows.Delivered,
+    "receive": mail_rows.Message,
+    "inbox": mail_rows.Mail,
+    "thread": mail_rows.Said,
+    "park": mail_rows.Parked,
+    "purge_mail": mail_rows.Count,
+    "request_approval": mail_rows.Requested,
+    "approvals": mail_rows.Approval,
+    "decide": mail_rows.Decided,
+    "admit": mail_rows.Admitted,
     "reserve": budget_rows.Reserved,
     "settle": budget_rows.Charged,
     "release": budget_rows.Released,
@@ -94,7 +106,7 @@ async def test_spawn_takes_the_same_values_in_both_languages(kernel: Kernel) -> 
 def statements() -> list[tuple[str, str]]:
     """Every statement in the client's modules, with the method it stands in."""
     found: list[tuple[str, str]] = []
-    for module in (client_module, budgets, runner_calls):
+    for module in (client_module, budgets, mail, runner_calls):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.AsyncFunctionDef):
                 found += [(node.name, text) for text in _texts(node)]

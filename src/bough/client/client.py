@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from bough.client import rows
 from bough.client.budgets import BudgetCalls
 from bough.client.errors import AgentEnded, AgentNotFound, StaleLease, translated
+from bough.client.mail import MailCalls
 
 _AGENT = cast("LiteralString", ", ".join(f.name for f in fields(rows.Agent)))
 _RUNNER = cast("LiteralString", ", ".join(f.name for f in fields(rows.Runner)))
@@ -40,7 +41,7 @@ class Spawn:
     max_running: int | None = None
 
 
-class Client(BudgetCalls):
+class Client(BudgetCalls, MailCalls):
     """All that a program may ask of the kernel, but for what only a runner does."""
 
     async def spawn(self, what: Spawn) -> rows.Spawned:

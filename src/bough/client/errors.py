@@ -104,6 +104,36 @@ class ReservationNotFound(BoughError):
     sqlstate, code, exit_code = "TR014", "reservation_not_found", 3
 
 
+class MailboxFull(BoughError):
+    """The recipient has too many unread messages; nothing was sent."""
+
+    sqlstate, code, exit_code = "TR015", "mailbox_full", 5
+
+
+class MessageNotFound(BoughError):
+    """No message or approval has this id, or it is somebody else's."""
+
+    sqlstate, code, exit_code = "TR016", "message_not_found", 3
+
+
+class ApprovalDecided(BoughError):
+    """The approval was decided before, by a person or because it expired."""
+
+    sqlstate, code, exit_code = "TR017", "approval_decided", 5
+
+
+class TokenInvalid(BoughError):
+    """The token is unknown, or its agent has ended or was taken over."""
+
+    sqlstate, code, exit_code = "TR018", "token_invalid", 4
+
+
+class NotYours(BoughError):
+    """An agent acts only on itself and on what is below it."""
+
+    sqlstate, code, exit_code = "TR019", "not_yours", 4
+
+
 class RuleBroken(BoughError):
     """A named constraint of the database refused the change."""
 

@@ -36,6 +36,14 @@ def budget_channel(agent_id: UUID) -> str:
     return f"bough_budget_{agent_id}"
 
 
+def mail_channel(agent_id: UUID) -> str:
+    """Where it is announced that an agent got mail."""
+    return f"bough_mail_{agent_id}"
+
+
+OPERATOR_CHANNEL = "bough_operator"
+"""Where it is announced that an agent wrote to the operator or asks for an approval."""
+
 QUEUE_CHANNEL = "bough_queue"
 """Where runners hear of new work; the heart-beat of an idle runner keeps it open."""
 

@@ -64,6 +64,7 @@ begin
     raise exception 'no agent %; see bough ps --all', left(agent_id::text, 8)
       using errcode = 'TR001';
   end if;
+  perform bough_api._wake_for_tokens(agent_id);
   perform bough.hint('bough_budget_' || agent_id::text);
 end $$;
 comment on function bough_api.grant_budget is
@@ -98,10 +99,12 @@ begin
   end if;
   if _to.parent_id is distinct from from_id then
     update bough.budgets b set allocated = b.allocated - transfer_budget.tokens
-     where b.agent_id = from_id and b.available >= transfer_budget.tokens;
+     where b.agent_id = from_id and b.available >= transfer_budget.tokens
+       and b.allocated > transfer_budget.tokens;
     if not found then
-      raise exception 'budget: % tokens required, % available from %', tokens,
-        (select b.available from bough.budgets b where b.agent_id = from_id),
+      raise exception 'budget: % tokens required, % may leave %; one stays with it', tokens,
+        (select least(b.available, b.allocated - 1) from bough.budgets b
+          where b.agent_id = from_id),
         left(from_id::text, 8) using errcode = 'TR004';
     end if;
   end if;
@@ -109,6 +112,7 @@ begin
     update bough.budgets b set allocated = b.allocated + transfer_budget.tokens
      where b.agent_id = to_id;
   end if;
+  perform bough_api._wake_for_tokens(to_id);
   perform bough.hint('bough_budget_' || to_id::text);
   return query select b.agent_id, b.allocated::bigint, b.available from bough.budgets b
     where b.agent_id in (from_id, to_id) order by (b.agent_id = to_id);

@@ -15,5 +15,9 @@ grant execute on function
   bough_api.reserve, bough_api.settle, bough_api.release, bough_api.expire, bough_api.charge,
   bough_api.grant_budget, bough_api.transfer_budget, bough_api.freeze_budget,
   bough_api.unfreeze_budget, bough_api.account, bough_api.ledger, bough_api.statistics,
+  bough_api.send, bough_api.send_many, bough_api.broadcast, bough_api.receive,
+  bough_api.acknowledge, bough_api.acknowledge_as_operator, bough_api.inbox, bough_api.thread,
+  bough_api.purge_mail, bough_api.park, bough_api.request_approval, bough_api.approvals,
+  bough_api.decide, bough_api.issue_token, bough_api.admit, bough_api.finish,
   bough_api.verify
 to bough_program;

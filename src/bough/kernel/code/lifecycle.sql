@@ -61,6 +61,7 @@ begin
   perform bough_api._end_descendants(_living, 'ancestor terminated');
   update bough.agents a set status = 'terminated', status_reason = terminate.reason
    where a.id = terminate.agent_id;
+  perform bough_api._tell_parent(terminate.agent_id);
   return query select a.id, a.runner_id from bough.agents a where a.id = any (_living)
     order by a.depth_level;
 end $$;
@@ -75,6 +76,7 @@ language plpgsql security definer set search_path = '' as $$
 declare
   _living uuid[] := bough_api._lock_living(_finish.agent_id);
   _agent record;
+  _said record;
 begin
   select a.root_id, a.status, a.lease_epoch, a.paused_from into _agent
     from bough.agents a where a.id = _finish.agent_id;
@@ -92,6 +94,14 @@ begin
     end if;
     return;
   end if;
+  -- What the agent itself said of its end counts for more than how its program ended.
+  select t.result, t.error_message into _said from bough.attempts t
+   where t.agent_id = _finish.agent_id and t.lease_epoch = _finish.epoch;
+  if _said.error_message is not null and _finish.status = 'completed' then
+    _finish.status := 'failed';
+    _finish.error_code := 'agent_failed';
+    _finish.error_message := _said.error_message;
+  end if;
   perform bough_api._end_descendants(_living, 'parent ' || _finish.status);
   if _agent.status = 'paused' then
     -- Its program had ended before the pause reached it.
@@ -99,9 +109,10 @@ begin
      where a.id = _finish.agent_id;
   end if;
   update bough.agents a set status = _finish.status, status_reason = _finish.error_code,
-    result = _finish.result, error_code = _finish.error_code,
+    result = coalesce(_said.result, _finish.result), error_code = _finish.error_code,
     error_message = left(_finish.error_message, 10000)
    where a.id = _finish.agent_id;
+  perform bough_api._tell_parent(_finish.agent_id);
   return query select true, _finish.status, _agent.lease_epoch;
 end $$;
 comment on function bough_api._finish is

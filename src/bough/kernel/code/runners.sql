@@ -35,6 +35,7 @@ begin
      and not exists (select from bough.agents a
        where a.runner_id = r.id and a.completed_at is null);
   perform bough_api._mind_budgets(runner_id);
+  perform bough_api._mind_mail();
   perform bough_api.listen('bough_runner_' || runner_id::text, runner_id::text, _lease_s * 2);
   perform bough_api.listen('bough_queue', runner_id::text,
     case when wants_work then _lease_s * 2 else 0 end);
@@ -155,7 +156,8 @@ begin
      where d.expires_at <= bough.now() and d.retired_at is null and a.status = 'running'
        and (only_root is null or a.root_id = only_root)
      order by a.started_at limit claim.slots for no key update of a skip locked);
-  perform bough_api._take(_id_of_lost, runner_id) from unnest(_taken) _id_of_lost;
+  _taken := _taken || bough_api._woken(runner_id, claim.slots - cardinality(_taken), only_root);
+  perform bough_api._take(_id_of_old, runner_id) from unnest(_taken) _id_of_old;
   while cardinality(_taken) < claim.slots loop
     _next := bough_api._in_line(
       claim.runner_id, claim.slots - cardinality(_taken), only_root, _full);
@@ -182,7 +184,7 @@ begin
     order by t.place;
 end $$;
 comment on function bough_api.claim is
-  'Takes up to slots agents: first what dead runners left, then the line, oldest first.';
+  'Takes up to slots agents: what dead runners left, what was woken, then the line.';
 
 create function bough_api._take(agent_id uuid, runner_id uuid) returns void
 language plpgsql security definer set search_path = '' as $$
@@ -190,6 +192,7 @@ language plpgsql security definer set search_path = '' as $$
 begin
   update bough.agents a set status = 'running', runner_id = _take.runner_id,
     lease_epoch = a.lease_epoch + 1, status_reason = null where a.id = _take.agent_id;
+  delete from bough.waits w where w.agent_id = _take.agent_id;
   insert into bough.attempts (agent_id, root_id, lease_epoch, runner_id)
   select a.id, a.root_id, a.lease_epoch, a.runner_id from bough.agents a
    where a.id = _take.agent_id;

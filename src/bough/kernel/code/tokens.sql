@@ -1,0 +1,56 @@
+-- What a program inside an agent may do: tokens, and what it says of its own end.
+--
+-- A token belongs to one attempt of one agent and dies with either. Only its hash is stored. What a
+-- token may touch is its own agent and all below it; an agent's place in the tree never changes, so
+-- the answer of admit stays true. Refusals: TR018 (no such token), TR019 (not yours).
+
+create function bough_api.issue_token(agent_id uuid, epoch bigint, token_hash bytea) returns void
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+begin
+  perform bough_api._hold(issue_token.agent_id, issue_token.epoch);
+  update bough.attempts t set token_hash = issue_token.token_hash
+   where t.agent_id = issue_token.agent_id and t.lease_epoch = issue_token.epoch;
+end $$;
+comment on function bough_api.issue_token is 'Gives this attempt a token, by its SHA-256.';
+
+create function bough_api.admit(token_hash bytea, target_id uuid)
+returns table (agent_id uuid, root_id uuid, parent_id uuid, lease_epoch bigint, status text)
+language plpgsql stable security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  _who record;
+begin
+  select a.id, a.root_id, a.parent_id, a.lease_epoch, a.status into _who
+    from bough.attempts t join bough.agents a on a.id = t.agent_id
+     and a.lease_epoch = t.lease_epoch
+   where t.token_hash = admit.token_hash and a.completed_at is null;
+  if not found then
+    raise exception 'the token is not valid: its agent has ended, was taken over, or never was'
+      using errcode = 'TR018';
+  elsif target_id <> _who.id and not exists (select from bough.hierarchies h
+      where h.root_id = _who.root_id and h.parent_id = _who.id and h.child_id = target_id) then
+    raise exception 'agent % is not below %; an agent acts on itself and what it spawned',
+      left(target_id::text, 8), left(_who.id::text, 8) using errcode = 'TR019';
+  end if;
+  return query select _who.id, _who.root_id, _who.parent_id, _who.lease_epoch, _who.status::text;
+end $$;
+comment on function bough_api.admit is
+  'Which agent a token is for; with a target, only if that is the agent itself or below it.';
+
+create function bough_api.finish(
+  agent_id uuid, epoch bigint, result jsonb, error_message text) returns void
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+begin
+  perform bough_api._hold(finish.agent_id, finish.epoch);
+  if octet_length(finish.result::text) > 1000000 then
+    raise exception 'the result has % bytes, at most 1000000 fit; commit it as a file',
+      octet_length(finish.result::text) using errcode = 'TR005';
+  end if;
+  update bough.attempts t set result = finish.result,
+    error_message = left(finish.error_message, 10000)
+   where t.agent_id = finish.agent_id and t.lease_epoch = finish.epoch;
+end $$;
+comment on function bough_api.finish is
+  'What the agent says its result is, or why it failed; holds when its program has ended.';
