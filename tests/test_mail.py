@@ -1,5 +1,6 @@
 """Mail: numbered in commit order, received in order, acknowledged once, bounded, never lost."""
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,6 +18,8 @@ from bough.client.errors import (
 )
 from bough.client.mail_rows import Message
 from bough.client.runner_calls import RunnerClient
+
+THOUSAND: list[dict[str, Any]] = [{}] * 1000
 
 
 async def say(
@@ -146,11 +149,11 @@ async def test_a_message_to_the_ended_or_to_nobody_is_refused(kernel: Kernel) ->
 async def test_a_full_mailbox_pushes_back_and_takes_mail_again_when_read(kernel: Kernel) -> None:
     agent = await run_agent(kernel)
     for _ in range(10):
-        await kernel.send_many(sender_id=None, recipient_id=agent.id, payloads=[{}] * 1000)
+        await kernel.send_many(sender_id=None, recipient_id=agent.id, payloads=THOUSAND)
     with pytest.raises(MailboxFull, match="10000 messages in lane normal, 10000 allowed"):
         await say(kernel, agent.id, "one too many")
     with pytest.raises(MailboxFull):
-        await kernel.send_many(sender_id=None, recipient_id=agent.id, payloads=[{}])
+        await kernel.send_many(sender_id=None, recipient_id=agent.id, payloads=THOUSAND[:1])
     await say(kernel, agent.id, "another lane", lane="high")
     got = await kernel.receive(agent.id, epoch=1, most=2)
     await kernel.acknowledge(agent.id, epoch=1, message_ids=[m.id for m in got])
@@ -171,12 +174,12 @@ async def test_a_full_mailbox_pushes_back_and_takes_mail_again_when_read(kernel:
     ],
 )
 async def test_what_cannot_be_a_message_is_refused_and_leaves_no_gap(
-    kernel: Kernel, more: dict[str, object], error: type[Exception], words: str
+    kernel: Kernel, more: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     agent = await run_agent(kernel)
-    values: dict[str, object] = {"payload": dict[str, object]()} | more
+    values: dict[str, Any] = {"payload": dict[str, Any]()} | more
     with pytest.raises(error, match=words):
-        await kernel.send(uuid4(), sender_id=None, recipient_id=agent.id, **values)  # pyright: ignore[reportArgumentType]
+        await kernel.send(uuid4(), sender_id=None, recipient_id=agent.id, **values)
     await say(kernel, agent.id, "fine")
     assert [m.seq for m in await kernel.receive(agent.id, epoch=1)] == [1]
 
