@@ -208,7 +208,7 @@ def complete_words(shell: Shell, words: str, env: Env | None = None) -> str:
 def test_ids_are_completed_and_the_prompt_is_never_disturbed(shell: Shell) -> None:
     shell.plant(key=FIRST, task="write it")
     assert complete_words(shell, "show a") == "plain,aaaa1111\n"
-    assert complete_words(shell, "p").split() == ["plain,ps", "plain,pause"]
+    assert complete_words(shell, "p").split() == ["plain,ps", "plain,pause", "plain,park"]
     away = {"BOUGH_DATABASE_URL": "host=127.0.0.1 port=1 user=x dbname=x"}
     assert complete_words(shell, "show a", away).strip() == ""
 

@@ -5,6 +5,8 @@ program finds its task and its place in variables that begin with BOUGH_.
 """
 
 import os
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,4 +42,12 @@ def environment_of(
     if workspace:
         own["BOUGH_WORKSPACE"] = str(workspace)
         own["PWD"] = str(workspace)
+    kept["PATH"] = _with_bough(kept.get("PATH", os.defpath))
     return kept | own
+
+
+def _with_bough(path: str) -> str:
+    """A PATH on which `bough` is found, so that a program can act as its agent."""
+    if shutil.which("bough", path=path):
+        return path
+    return f"{path}{os.pathsep}{Path(sys.executable).parent}"

@@ -2,38 +2,35 @@
 
 Guarantees: the program starts only in a worktree of its own; when it ends, whatever it left is
 committed before the agent is completed or failed; a runner that has lost the agent touches neither
-its worktree nor its record again. While PostgreSQL is away the program goes on, and what there is
-to say is said when it is back.
+its worktree nor its record again. While PostgreSQL is away the program goes on.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from bough.client.errors import AgentEnded, BoughError, ServerUnavailable, StaleLease
+from bough.client.errors import AgentEnded, BoughError, StaleLease
 from bough.client.rows import Claimed, Json
 from bough.client.runner_calls import RunnerClient
 from bough.runner import program, workspace
 from bough.runner.changes import changes
+from bough.runner.door import door_of
 from bough.runner.drivers import UnknownDriver, command_line
 from bough.runner.environment import environment_of
 from bough.runner.git import GitError, open_repository
+from bough.runner.insist import insist
 from bough.runner.output import Batches
 from bough.runner.strays import boot_id, kill_strays
 from bough.runner.worktree import Workspace
 
 _log = logging.getLogger(__name__)
-_PATIENCE_S = 600.0
 _TAIL_CHARS = 2000
 GRACE_S = 5.0
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +41,17 @@ class _Failure(Exception):
     message: str
 
 
-async def insist(call: Callable[[], Awaitable[Value]]) -> Value:
-    """Call until PostgreSQL answers; gives up with ServerUnavailable after ten minutes."""
-    delay_s = 0.1
-    give_up_at = asyncio.get_running_loop().time() + _PATIENCE_S
-    while True:
-        try:
-            return await call()
-        except ServerUnavailable:
-            if asyncio.get_running_loop().time() > give_up_at:
-                raise
-        await asyncio.sleep(delay_s)
-        delay_s = min(delay_s * 2, 5.0)
-
-
 class Job:
     """Runs one agent; the runner tells it when others have stopped or paused the agent."""
 
-    def __init__(self, client: RunnerClient, agent: Claimed, home: Path) -> None:
+    def __init__(
+        self, client: RunnerClient, agent: Claimed, home: Path, *, url: str | None = None
+    ) -> None:
         self.agent = agent
+        self.park_at_end: dict[str, Any] | None = None
         self._client = client
         self._home = home
+        self._url = url
         self._program: program.Program | None = None
         self._workspace: Workspace | None = None
         self._paused = False
@@ -81,6 +68,11 @@ class Job:
             _log.info("agent %s: %s", self.agent.id, error, extra=event)
 
     async def _work_and_finish(self) -> None:
+        while await self._work_once():
+            pass
+
+    async def _work_once(self) -> bool:
+        """Run the program to its end and record that; True when it is to run once more."""
         try:
             ended = await self._work()
             # Who has lost the agent hears it again when it reports the end, which is then kept.
@@ -89,13 +81,21 @@ class Job:
         except _Failure as failure:
             if self._dropped is None:
                 await self.fail(failure.code, failure.message)
-                return
+                return False
             event = {"event": f"agent.{failure.code}", "agent_id": str(self.agent.id)}
             _log.warning("agent %s: %s", self.agent.id, failure.message, extra=event)
         else:
             # What ended by itself has ended, even if it was to be stopped in the same moment.
             if self._dropped is None or ended.reason == "exited":
+                if self.park_at_end and ended.code == 0:
+                    return not await self._parked()
                 await self._finish(ended)
+        return False
+
+    async def _parked(self) -> bool:
+        """Park as the program asked; False when what it waits for has happened already."""
+        conditions, self.park_at_end = self.park_at_end or {}, None
+        return (await insist(lambda: self._client.park(**conditions))).parked
 
     def pause(self, *, on: bool) -> None:
         """Hold the program, or let it go on."""
@@ -120,12 +120,14 @@ class Job:
         deadline_s = self._remaining_s()
         if self._dropped:
             return program.Exit(None, None, self._dropped, 0.0)
+        env = environment_of(agent, workspace=place)
+        env |= await door_of(self._client, agent, self._url)
         batches = Batches(self._write)
         try:
             running = await program.start(
                 argv,
                 cwd=place,
-                env=environment_of(agent, workspace=place),
+                env=env,
                 output=batches.add,
                 deadline_s=deadline_s,
             )

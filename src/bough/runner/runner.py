@@ -10,8 +10,11 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 from bough.client.errors import BoughError, RunnerGone, ServerUnavailable
@@ -40,7 +43,9 @@ class Runner:
         lease_s: int = LEASE_S,
     ) -> None:
         self.id = uuid4()
-        self._client = client
+        self.client = client
+        self.url: str | None = None
+        self._blocked: dict[UUID, int] = {}
         self._dsn = dsn
         self._home = home
         self._slots = slots
@@ -55,7 +60,7 @@ class Runner:
     async def enroll(self) -> None:
         """Make this runner known, so that agents can be kept for it."""
         me = process(os.getpid())
-        await self._client.enroll(
+        await self.client.enroll(
             self.id,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -107,9 +112,9 @@ class Runner:
         nobody has taken, and what is spawned after it sends a hint, so no claim comes too early.
         """
         try:
-            wants_work = len(self._jobs) < self._slots
+            wants_work = self._busy() < self._slots
             try:
-                await self._obey(await self._client.heartbeat(self.id, wants_work=wants_work))
+                await self._obey(await self.client.heartbeat(self.id, wants_work=wants_work))
                 await self._claim()
             except RunnerGone:
                 await self._start_over()
@@ -117,26 +122,54 @@ class Runner:
             _log.warning("%s", error, extra={"event": "runner.server_away"})
 
     async def _claim(self) -> None:
-        free = self._slots - len(self._jobs)
+        free = self._slots - self._busy()
         if free <= 0 or self._stopping:
             return
-        for agent in await self._client.claim(self.id, slots=free, root_id=self._root_id):
+        for agent in await self.client.claim(self.id, slots=free, root_id=self._root_id):
             self._begin(agent)
 
+    def _busy(self) -> int:
+        """Programs that work; one that waits for others gives its place to them."""
+        return sum(1 for agent_id in self._jobs if not self._blocked.get(agent_id))
+
+    @contextmanager
+    def blocked(self, agent_id: UUID) -> Generator[None]:
+        """While the block runs, the agent's program only waits for other agents or for mail."""
+        self._blocked[agent_id] = self._blocked.get(agent_id, 0) + 1
+        self._woken.set()
+        try:
+            yield
+        finally:
+            self._blocked[agent_id] -= 1
+            if not self._blocked[agent_id]:
+                del self._blocked[agent_id]
+
+    def park_at_end(self, agent_id: UUID, conditions: dict[str, Any]) -> None:
+        """When the agent's program ends with 0, park it on these conditions of `Client.park`."""
+        if agent_id in self._jobs:
+            self._jobs[agent_id][0].park_at_end = conditions
+
     def _begin(self, agent: Claimed) -> None:
-        job = Job(self._client, agent, self._home)
-        task = asyncio.create_task(self._drive(job), name=f"agent {agent.id}")
+        before = self._jobs.get(agent.id)
+        job = Job(self.client, agent, self._home, url=self.url)
+        task = asyncio.create_task(
+            self._drive(job, after=before[1] if before else None), name=f"agent {agent.id}"
+        )
         self._jobs[agent.id] = (job, task)
-        task.add_done_callback(lambda _: self._forget(agent.id))
+        task.add_done_callback(lambda _: self._forget(agent.id, task))
         event = {"event": "agent.started", "agent_id": str(agent.id)}
         _log.info("agent %s starts: %s", str(agent.id)[:8], agent.task[:80], extra=event)
 
-    def _forget(self, agent_id: UUID) -> None:
-        del self._jobs[agent_id]
+    def _forget(self, agent_id: UUID, task: asyncio.Task[None]) -> None:
+        if self._jobs[agent_id][1] is task:
+            del self._jobs[agent_id]
         self._woken.set()
 
-    async def _drive(self, job: Job) -> None:
+    async def _drive(self, job: Job, *, after: asyncio.Task[None] | None) -> None:
         agent = job.agent
+        if after:
+            # It was parked and woken again while its last words were still being recorded.
+            await asyncio.wait([after])
         try:
             await job.run()
         except ServerUnavailable as error:
@@ -161,12 +194,12 @@ class Runner:
         for orphan in by_id.values():
             # A claim whose answer was lost with the connection: it is ours all the same.
             if orphan.status == "running" and not self._stopping:
-                details = await self._client.show(orphan.id)
+                details = await self.client.show(orphan.id)
                 names = [f.name for f in fields(Claimed)]
                 self._begin(Claimed(**{name: getattr(details, name) for name in names}))
 
     async def _let_go(self, job: Job) -> None:
-        details = await self._client.show(job.agent.id)
+        details = await self.client.show(job.agent.id)
         lost = details.lease_epoch != job.agent.lease_epoch
         reason = "lost" if lost else details.status
         task = asyncio.create_task(job.drop(reason))
@@ -189,4 +222,4 @@ class Runner:
         await asyncio.gather(*(task for _, task in jobs), return_exceptions=True)
         await asyncio.gather(*self._drops)
         with contextlib.suppress(BoughError):
-            await self._client.retire(self.id)
+            await self.client.retire(self.id)

@@ -7,15 +7,15 @@ from functools import partial
 import click
 
 from bough.client.client import Client
-from bough.client.database import open_client, operator
-from bough.client.hints import listening, tree_channel
+from bough.client.hints import tree_channel
 from bough.client.rows import Agent
-from bough.runner.job import insist
+from bough.runner.insist import insist
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
     Duration,
+    Listen,
     asynchronous,
-    chosen_address,
+    attached,
     id_argument,
     json_option,
     named,
@@ -30,8 +30,7 @@ from bough.surfaces.cli.watch import follow, print_logs, summarize
 @asynchronous
 async def logs(agent_id: str, following: bool, as_json: bool) -> None:
     """Print what an agent's program has printed."""
-    dsn = await chosen_address()
-    async with open_client(dsn, actor=operator(), pooled=1 if following else None) as client:
+    async with attached() as (client, listen):
         agent = await named(client, agent_id)
         if as_json:
             lines = await client.logs(agent.id, page=100_000)
@@ -47,7 +46,7 @@ async def logs(agent_id: str, following: bool, as_json: bool) -> None:
                 ]
             )
         elif following:
-            await follow(client, dsn, agent)
+            await follow(client, listen, agent)
         else:
             await print_logs(client, agent.id, 0)
 
@@ -64,13 +63,12 @@ async def logs(agent_id: str, following: bool, as_json: bool) -> None:
 @asynchronous
 async def wait(agent_ids: tuple[str, ...], any_of: bool, timeout: int | None, as_json: bool) -> int:
     """Wait until agents have ended."""
-    dsn = await chosen_address()
-    async with open_client(dsn, actor=operator(), pooled=1) as client:
+    async with attached() as (client, listen):
         agents = [await named(client, prefix) for prefix in agent_ids]
         code = 0
         try:
             async with asyncio.timeout(timeout):
-                agents = await _until_ended(client, dsn, agents, any_of=any_of)
+                agents = await _until_ended(client, listen, agents, any_of=any_of)
         except TimeoutError:
             agents = [await client.show(a.id) for a in agents]
             code = 8
@@ -85,11 +83,11 @@ async def wait(agent_ids: tuple[str, ...], any_of: bool, timeout: int | None, as
 
 
 async def _until_ended(
-    client: Client, dsn: str, agents: list[Agent], *, any_of: bool
+    client: Client, listen: Listen, agents: list[Agent], *, any_of: bool
 ) -> list[Agent]:
     channels = {tree_channel(a.root_id) for a in agents}
     async with AsyncExitStack() as stack:
-        hints = await stack.enter_async_context(listening(dsn, *channels))
+        hints = await stack.enter_async_context(listen(*channels))
         while True:
             agents = [
                 a if a.has_ended else await insist(partial(client.show, a.id)) for a in agents

@@ -1,5 +1,6 @@
 """Verbs that only look: ps, tree, show."""
 
+import json
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -136,7 +137,8 @@ def _facts(agent: Agent) -> list[tuple[str, str]]:
     end = agent.completed_at or datetime.now(UTC)
     ran = (end - agent.started_at).total_seconds() if agent.started_at else 0.0
     merged = f"merged into {agent.merged_into} as {(agent.merged_commit or '')[:10]}"
-    tail = str((agent.result or {}).get("output_tail", "")).rstrip()
+    result = agent.result or {}
+    tail = str(result.get("output_tail", "")).rstrip()
     return [
         ("agent", f"{agent.id}  {agent.role}, level {agent.depth_level}"),
         ("task", render.harmless(agent.task)),
@@ -166,6 +168,12 @@ def _facts(agent: Agent) -> list[tuple[str, str]]:
         ("changed", render.changed(agent)),
         ("merge", merged if agent.isolation_status == "merged" else ""),
         ("conflicts", ", ".join(agent.conflicts or [])),
+        (
+            "result",
+            render.harmless(json.dumps(result, ensure_ascii=False)[:2000])
+            if result and "exit_code" not in result
+            else "",
+        ),
         ("output", render.harmless("…" + tail[-400:] if len(tail) > 400 else tail)),
     ]
 

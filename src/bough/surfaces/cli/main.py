@@ -26,6 +26,18 @@ _VERBS = {
     "kill": ("steer", "Steer"),
     "pause": ("steer", "Steer"),
     "resume": ("steer", "Steer"),
+    "send": ("mail", "Talk"),
+    "reply": ("mail", "Talk"),
+    "inbox": ("mail", "Talk"),
+    "ack": ("mail", "Talk"),
+    "approvals": ("mail", "Talk"),
+    "approve": ("mail", "Talk"),
+    "reject": ("mail", "Talk"),
+    "report": ("agent", "Inside an agent"),
+    "charge": ("agent", "Inside an agent"),
+    "request-approval": ("agent", "Inside an agent"),
+    "park": ("agent", "Inside an agent"),
+    "finish": ("agent", "Inside an agent"),
     "diff": ("work", "Review"),
     "merge": ("work", "Review"),
     "db": ("db", "Set up"),
@@ -56,7 +68,7 @@ class Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         module = importlib.import_module(f"bough.surfaces.cli.{_VERBS[cmd_name][0]}")
-        return getattr(module, cmd_name)
+        return getattr(module, cmd_name.replace("-", "_"))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

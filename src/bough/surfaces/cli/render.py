@@ -68,6 +68,11 @@ def since(moment: datetime | None) -> str:
     return duration((datetime.now(UTC) - moment).total_seconds())
 
 
+def until(moment: datetime) -> str:
+    """How long from now: 12s, 4m, 3h, 2d."""
+    return duration((moment - datetime.now(UTC)).total_seconds())
+
+
 def duration(seconds: float) -> str:
     """A length of time for people."""
     for size, letter in ((86400, "d"), (3600, "h"), (60, "m")):

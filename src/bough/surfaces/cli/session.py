@@ -2,15 +2,20 @@
 
 import asyncio
 import functools
+import os
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, cast
+from uuid import UUID
 
 import click
 from click.shell_completion import CompletionItem
 
 from bough.client.database import address, open_client, operator
+from bough.client.hints import listening
+from bough.client.remote import RemoteClient, RemoteHints, acting_agent
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 
@@ -34,11 +39,48 @@ def asynchronous(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R
     return run
 
 
+def inside() -> UUID | None:
+    """The agent that this command acts as; None when a person, or a chosen database, does."""
+    return None if click.get_current_context().find_root().obj else acting_agent()
+
+
 @asynccontextmanager
 async def connected() -> AsyncGenerator[RunnerClient]:
-    """A client on the database that the options and the environment name."""
+    """A client on the database that the options and the environment name, or the agent's own."""
+    if inside():
+        yield RemoteClient(os.environ["BOUGH_URL"], os.environ["BOUGH_TOKEN"])
+        return
     async with open_client(await chosen_address(), actor=operator()) as client:
         yield client
+
+
+class Waiter(Protocol):
+    """Something that says when there may be news."""
+
+    async def wait(self, timeout_s: float) -> str | None:
+        """Return at the next hint, or after timeout_s seconds."""
+        ...
+
+
+Listen = Callable[..., AbstractAsyncContextManager[Waiter]]
+
+
+@asynccontextmanager
+async def attached() -> AsyncGenerator[tuple[RunnerClient, Listen]]:
+    """A client for a command that stays, and how it listens; survives a restart of the server."""
+    if inside():
+        async with connected() as client:
+
+            @asynccontextmanager
+            async def listen(*channels: str) -> AsyncGenerator[Waiter]:
+                del channels
+                yield RemoteHints(cast("RemoteClient", client))
+
+            yield client, listen
+        return
+    dsn = await chosen_address()
+    async with open_client(dsn, actor=operator(), pooled=1) as client:
+        yield client, partial(listening, dsn)
 
 
 async def chosen_address() -> str:

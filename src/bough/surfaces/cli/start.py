@@ -5,7 +5,9 @@ import logging
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,12 +17,13 @@ import click
 from bough.client.client import Spawn
 from bough.client.database import open_client, operator
 from bough.client.embedded import default_home
-from bough.client.errors import AgentEnded, AgentNotFound, InvalidInput
+from bough.client.errors import AgentEnded, AgentNotFound, InvalidInput, NotYours
+from bough.client.hints import listening
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.drivers import UnknownDriver, check_program
 from bough.runner.git import commit_of, open_repository
-from bough.runner.job import insist
+from bough.runner.insist import insist
 from bough.runner.runner import Runner
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
@@ -30,6 +33,7 @@ from bough.surfaces.cli.session import (
     asynchronous,
     chosen_address,
     connected,
+    inside,
     json_option,
     named,
 )
@@ -115,12 +119,16 @@ async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, A
 @asynchronous
 async def run(as_json: bool, **options: Any) -> int:
     """Start an agent here, show its progress, and wait for its end."""
+    if inside():
+        raise NotYours("inside an agent, spawn a child and wait for it: bough spawn; bough wait")
     _log_for_people()
     dsn = await chosen_address()
-    async with open_client(dsn, actor=operator(), pooled=4) as client:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(open_client(dsn, actor=operator(), pooled=8))
         plan = await _plan(client, None, options)
         # The root's id is ours, so the runner can be told its tree before it exists.
         runner = Runner(client, dsn, home=default_home(), slots=8, root_id=plan.key)
+        await stack.enter_async_context(_door(runner, dsn))
         await runner.enroll()
         task = asyncio.current_task()
         if task:
@@ -144,6 +152,13 @@ async def run(as_json: bool, **options: Any) -> int:
     return 130 if interrupted else 0 if agent.status == "completed" else 1
 
 
+def _door(runner: Runner, dsn: str) -> AbstractAsyncContextManager[str]:
+    # Starting a server is slow to import, and most commands start none.
+    from bough.surfaces.agent_api.server import open_door
+
+    return open_door(runner, dsn)
+
+
 def _log_for_people(*, level: int = logging.WARNING) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     # It says once more, and longer, what the runner says.
@@ -160,7 +175,7 @@ def _on_signals(callback: Callable[[], object], *numbers: signal.Signals) -> Non
 async def _until_ended(client: RunnerClient, dsn: str, agent_id: UUID) -> None:
     agent = await insist(lambda: client.show(agent_id))
     render.hint(f"agent {str(agent.id)[:8]} in {agent.repo_path}; stop it with Ctrl-C")
-    await follow(client, dsn, agent, to_stderr=True)
+    await follow(client, partial(listening, dsn), agent, to_stderr=True)
 
 
 async def _end(client: RunnerClient, agent_id: UUID) -> None:
@@ -185,16 +200,17 @@ async def _end(client: RunnerClient, agent_id: UUID) -> None:
 @click.option("--parent", metavar="ID", help="Make it a child of this agent, from its budget.")
 @asynchronous
 async def spawn(as_json: bool, parent: str | None, **options: Any) -> None:
-    """Create an agent that a runner will start; prints its id."""
+    """Create an agent that a runner will start; inside an agent, a child of it. Prints its id."""
     async with connected() as client:
-        above = await named(client, parent) if parent else None
+        me = inside()
+        above = await named(client, parent or str(me)) if parent or me else None
         plan = await _plan(client, above, options)
         await client.spawn(plan)
         if as_json:
             render.print_json(render.agent_json(await client.show(plan.key)))
         else:
             click.echo(str(plan.key))
-            if not any(r.alive for r in await client.runners()):
+            if not me and not any(r.alive for r in await client.runners()):
                 render.hint("no runner is running; start one: bough runner")
 
 
@@ -206,7 +222,10 @@ async def runner(slots: int, as_json: bool) -> int:
     """Claim and run agents until stopped; what is interrupted, the next runner resumes."""
     _log_for_people(level=logging.INFO)
     dsn = await chosen_address()
-    async with open_client(dsn, actor=operator(), pooled=min(slots, 10) + 1) as client:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            open_client(dsn, actor=operator(), pooled=min(slots, 10) + 4)
+        )
         worker = Runner(client, dsn, home=default_home(), slots=slots)
         task = asyncio.current_task()
 
@@ -218,6 +237,7 @@ async def runner(slots: int, as_json: bool) -> int:
 
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         _on_signals(stop, *signals)
+        await stack.enter_async_context(_door(worker, dsn))
         await worker.enroll()
         if as_json:
             render.print_json({"id": worker.id, "slots": slots})

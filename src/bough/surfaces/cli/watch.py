@@ -7,17 +7,18 @@ from uuid import UUID
 import click
 
 from bough.client.client import Client
-from bough.client.hints import listening, tree_channel
+from bough.client.hints import tree_channel
 from bough.client.rows import Agent, LogLine
-from bough.runner.job import insist
+from bough.runner.insist import insist
 from bough.surfaces.cli import render
+from bough.surfaces.cli.session import Listen
 
 _LOOK_AGAIN_S = 2.0
 
 
 async def follow(
     client: Client,
-    dsn: str,
+    listen: Listen,
     agent: Agent,
     *,
     after_seq: int = 0,
@@ -27,7 +28,7 @@ async def follow(
 
     Goes on after a restart of the server if the client has a pool.
     """
-    async with listening(dsn, tree_channel(agent.root_id)) as hints:
+    async with listen(tree_channel(agent.root_id)) as hints:
         while True:
             # The state first: output that came before the end is then all there.
             ended = (await insist(lambda: client.show(agent.id))).has_ended

@@ -1,0 +1,21 @@
+"""How a program reaches the runner to act as its agent: a loopback URL and a token of its own.
+
+The token is made for one attempt, told to the program alone, and known to the kernel by its hash.
+"""
+
+import hashlib
+import secrets
+
+from bough.client.rows import Claimed
+from bough.client.runner_calls import RunnerClient
+from bough.runner.insist import insist
+
+
+async def door_of(client: RunnerClient, agent: Claimed, url: str | None) -> dict[str, str]:
+    """Variables for the program; none when no door is open. Raises StaleLease."""
+    if url is None:
+        return {}
+    token = secrets.token_urlsafe(32)
+    hashed = hashlib.sha256(token.encode()).digest()
+    await insist(lambda: client.issue_token(agent.id, epoch=agent.lease_epoch, token_hash=hashed))
+    return {"BOUGH_URL": url, "BOUGH_TOKEN": token}
