@@ -9,7 +9,7 @@ REPO ?= .
 .PHONY: help setup test test-kernel lint demo bench torture clean
 
 help:
-	@echo "make demo      run an agent on a scratch clone of a repository (REPO=/path)"
+	@echo "make demo      a team of agents on a scratch clone of a repository (REPO=/path)"
 	@echo "make test      all tests, on an embedded PostgreSQL or on BOUGH_TEST_DATABASE_URL"
 	@echo "make lint      ruff, pyright, import rules"
 	@echo "make bench     speed beside a floor or a peer"

@@ -6,9 +6,9 @@ The token is made for one attempt, told to the program alone, and known to the k
 import hashlib
 import secrets
 
+from bough.client.insist import insist
 from bough.client.rows import Claimed
 from bough.client.runner_calls import RunnerClient
-from bough.runner.insist import insist
 
 
 async def door_of(client: RunnerClient, agent: Claimed, url: str | None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bough.client.errors import AgentEnded, BoughError, StaleLease
+from bough.client.insist import insist
 from bough.client.rows import Claimed, Json
 from bough.client.runner_calls import RunnerClient
 from bough.runner import program, workspace
@@ -23,7 +24,6 @@ from bough.runner.door import door_of
 from bough.runner.drivers import UnknownDriver, command_line
 from bough.runner.environment import environment_of
 from bough.runner.git import GitError, open_repository
-from bough.runner.insist import insist
 from bough.runner.output import Batches
 from bough.runner.strays import boot_id, kill_strays
 from bough.runner.worktree import Workspace

@@ -8,8 +8,8 @@ import click
 
 from bough.client.client import Client
 from bough.client.hints import tree_channel
+from bough.client.insist import insist
 from bough.client.rows import Agent
-from bough.runner.insist import insist
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
     Duration,

@@ -2,13 +2,21 @@
 
 import json
 from datetime import UTC, datetime
-from uuid import UUID
 
 import click
 
+from bough.client.errors import InvalidInput
 from bough.client.rows import Agent
 from bough.surfaces.cli import render
-from bough.surfaces.cli.session import asynchronous, connected, id_argument, json_option, named
+from bough.surfaces.cli.forest import follow_tree, tree_line, walk
+from bough.surfaces.cli.session import (
+    asynchronous,
+    attached,
+    connected,
+    id_argument,
+    json_option,
+    named,
+)
 
 # Who needs somebody comes first: failed, then paused and waiting, then what goes on by itself.
 _URGENCY = {"failed": 0, "paused": 1, "waiting": 2, "running": 3, "created": 4}
@@ -63,13 +71,22 @@ def _row(agent: Agent) -> list[str]:
 
 @click.command(
     epilog="\b\nExamples:\n  bough tree          every living tree\n"
-    "  bough tree a7f2     the tree that agent a7f2 belongs to, from its root"
+    "  bough tree a7f2     the tree that agent a7f2 belongs to, from its root\n"
+    "  bough tree -f a7f2  live, until its root has ended"
 )
-@click.argument("agent_id", metavar="[ID]", required=False)
+@id_argument(required=False)
+@click.option("--follow", "-f", "following", is_flag=True, help="Live, until the root has ended.")
 @json_option
 @asynchronous
-async def tree(agent_id: str | None, as_json: bool) -> None:
+async def tree(agent_id: str | None, following: bool, as_json: bool) -> None:
     """Show who spawned whom, with state, budget and work."""
+    if following:
+        if agent_id is None or as_json:
+            raise InvalidInput("following takes an ID, and no --json")
+        async with attached() as (client, listen):
+            root = (await named(client, agent_id)).root_id
+            await follow_tree(client, listen, root)
+        return
     async with connected() as client:
         if agent_id:
             roots = [(await named(client, agent_id)).root_id]
@@ -82,31 +99,9 @@ async def tree(agent_id: str | None, as_json: bool) -> None:
         return
     for agents in trees:
         for prefix, agent in walk(agents):
-            work = f"  {render.changed(agent)}" if agent.files_changed else ""
-            click.echo(
-                f"{prefix}{str(agent.id)[:8]}  {render.state(agent)}  {render.spent(agent)}{work}  "
-                f"{render.line_of(agent.task, width=60)}"
-            )
+            click.echo(tree_line(prefix, agent))
     if not trees:
         render.hint("no living agents; bough tree ID shows a tree that has ended")
-
-
-def walk(agents: list[Agent]) -> list[tuple[str, Agent]]:
-    """The agents of one tree in drawing order, each with the lines that lead to it."""
-    below: dict[UUID | None, list[Agent]] = {}
-    for agent in agents:
-        below.setdefault(agent.parent_id, []).append(agent)
-    rows: list[tuple[str, Agent]] = []
-    open_rows: list[tuple[str, str, Agent]] = [("", "", agents[0])]
-    while open_rows:
-        prefix, indent, agent = open_rows.pop()
-        rows.append((prefix, agent))
-        children = below.get(agent.id, [])
-        for place, child in reversed(list(enumerate(children))):
-            last = place == len(children) - 1
-            lead = "└─ " if last else "├─ "
-            open_rows.append((indent + lead, indent + ("   " if last else "│  "), child))
-    return rows
 
 
 def _nested(agents: list[Agent], root: Agent) -> dict[str, object]:

@@ -19,11 +19,11 @@ from bough.client.database import open_client, operator
 from bough.client.embedded import default_home
 from bough.client.errors import AgentEnded, AgentNotFound, InvalidInput, NotYours
 from bough.client.hints import listening
+from bough.client.insist import insist
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.drivers import UnknownDriver, check_program
 from bough.runner.git import commit_of, open_repository
-from bough.runner.insist import insist
 from bough.runner.runner import Runner
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
