@@ -42,6 +42,7 @@ ROWS: dict[str, type[Any]] = {
     "strays": rows.Stray,
     "logs": rows.LogLine,
     "events": rows.Event,
+    "news": rows.Version,
     "send": mail_rows.Sent,
     "send_many": mail_rows.SentMany,
     "broadcast": mail_rows.Delivered,

@@ -196,6 +196,13 @@ class Client(BudgetCalls, MailCalls):
             {"after": after_id, "root": root_id, "page": page},
         )
 
+    async def news(self, agent_id: UUID) -> str:
+        """A text that is another one once something happened in its tree or mailbox."""
+        found = await self._all(
+            rows.Version, "select * from bough_api.news(%(id)s)", {"id": agent_id}
+        )
+        return found[0].version if found else ""
+
     async def runners(self) -> list[rows.Runner]:
         """Runners that hold agents or may claim some, newest first."""
         return await self._all(

@@ -103,9 +103,14 @@ class RemoteHints:
 
     def __init__(self, client: RemoteClient) -> None:
         self._client = client
+        self._seen: str | None = None
 
     async def wait(self, timeout_s: float) -> str | None:
-        """Return when something happened in the tree or in the mailbox, or when time is up."""
-        seconds = min(timeout_s, HINT_S)
-        found = await self._client.call("hint", {"seconds": seconds}, timeout_s=seconds + 30)
-        return "hint" if found else None
+        """Return when something happened in the tree or in the mailbox, or when time is up.
+
+        The first time it returns at once: who asks then knows where to go on from.
+        """
+        seconds, seen = min(timeout_s, HINT_S), self._seen
+        values = {"seconds": seconds, "seen": seen}
+        self._seen = await self._client.call("hint", values, timeout_s=seconds + 30)
+        return "hint" if self._seen != seen else None

@@ -102,6 +102,13 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """A text that changes when something happens."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened."""
 

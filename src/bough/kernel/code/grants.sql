@@ -11,7 +11,7 @@ grant execute on function
   bough_api.record_program, bough_api.strays,
   bough_api.open_workspace, bough_api.save_workspace, bough_api.fail_workspace,
   bough_api.record_merge,
-  bough_api.log, bough_api.logs, bough_api.events, bough_api.listen,
+  bough_api.log, bough_api.logs, bough_api.events, bough_api.listen, bough_api.news,
   bough_api.reserve, bough_api.settle, bough_api.release, bough_api.expire, bough_api.charge,
   bough_api.grant_budget, bough_api.transfer_budget, bough_api.freeze_budget,
   bough_api.unfreeze_budget, bough_api.account, bough_api.ledger, bough_api.statistics,

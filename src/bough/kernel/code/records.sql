@@ -73,6 +73,21 @@ end $$;
 comment on function bough_api.events is
   'What happened after the event after_id (0: from the beginning); misses nothing, ever.';
 
+create function bough_api.news(agent_id uuid) returns table (version text)
+language plpgsql stable security definer set search_path = '' as $$
+#variable_conflict use_column
+begin
+  return query
+  select concat_ws('.', (select e.transaction_id::text || '-' || e.id from bough.events e
+      where e.root_id = a.root_id order by e.transaction_id desc, e.id desc limit 1),
+    (select sum(t.last_seq) from bough.mail_tails t
+      where t.root_id = a.root_id and t.recipient_id = a.id),
+    (select l.last_seq from bough.log_tails l where l.agent_id = a.id))
+    from bough.agents a where a.id = news.agent_id;
+end $$;
+comment on function bough_api.news is
+  'A text that is another one once something has happened in an agent''s tree or mailbox.';
+
 create function bough_api.listen(channel text, listener text, seconds integer) returns void
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column

@@ -135,13 +135,18 @@ class Calls:
         given = wire.arguments(self._client.approvals, values)
         return [a for a in await self._client.approvals(**given) if a.agent_id == who.agent_id]
 
-    async def _hint(self, who: Admitted, values: dict[str, Any]) -> bool:
+    async def _hint(self, who: Admitted, values: dict[str, Any]) -> str:
+        """Wait for news beyond what was seen; whoever looks between two waits misses nothing."""
         seconds = values.get("seconds")
         seconds = min(float(seconds), HINT_S) if isinstance(seconds, int | float) else HINT_S
         with self._runner.blocked(who.agent_id):
             channels = (tree_channel(who.root_id), mail_channel(who.agent_id))
             async with listening(self._dsn, *channels) as hints:
-                return await hints.wait(max(seconds, 0.0)) is not None
+                version = await self._client.news(who.agent_id)
+                if version != values.get("seen"):
+                    return version
+                await hints.wait(max(seconds, 0.0))
+            return await self._client.news(who.agent_id)
 
     async def _park(self, who: Admitted, values: dict[str, Any]) -> bool:
         """When its program ends with 0, the agent waits instead of being complete."""
