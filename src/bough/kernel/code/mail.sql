@@ -135,26 +135,38 @@ declare
   _root_id uuid := bough_api._hold(receive.agent_id, receive.epoch);
   _left integer := least(receive.most, 1000);
   _given integer;
-  _lane text;
+  _lane record;
+  _head record;
 begin
-  foreach _lane in array array['critical', 'high', 'normal', 'low'] loop
+  -- The tails are read first: what they have numbered by now, later statements see.
+  for _lane in
+    select t.priority, t.last_seq from bough.mail_tails t
+    left join bough.mail_heads h on h.root_id = t.root_id
+      and h.recipient_id = t.recipient_id and h.priority = t.priority
+     where t.root_id = _root_id and t.recipient_id = receive.agent_id
+       and (h.lease_epoch = receive.epoch and h.received_seq >= t.last_seq) is not true
+     order by array_position(array['critical', 'high', 'normal', 'low'], t.priority::text)
+  loop
     exit when _left <= 0;
-    continue when not bough_api._open_lane(_root_id, receive.agent_id, _lane, receive.epoch);
-    -- All in one snapshot: what the tail has numbered by now is all there.
+    continue when not bough_api._open_lane(
+      _root_id, receive.agent_id, _lane.priority, receive.epoch);
+    -- In variables, so that every plan starts where the last one has ended, not at the beginning.
+    select h.received_seq, h.ahead into _head from bough.mail_heads h
+     where h.root_id = _root_id and h.recipient_id = receive.agent_id
+       and h.priority = _lane.priority;
     return query
     with taken as (
-      select m.* from bough.messages m join bough.mail_heads h on h.root_id = _root_id
-         and h.recipient_id = receive.agent_id and h.priority = _lane
-       where m.root_id = _root_id and m.recipient_id = receive.agent_id and m.priority = _lane
-         and m.seq > h.received_seq and m.status = 'queued' and m.seq <> all (h.ahead)
+      select m.* from bough.messages m
+       where m.root_id = _root_id and m.recipient_id = receive.agent_id
+         and m.priority = _lane.priority and m.seq > _head.received_seq
+         and m.seq <= _lane.last_seq and m.seq <> all (_head.ahead) and m.status = 'queued'
          and (m.expires_at is null or m.expires_at > bough.now())
        order by m.seq limit _left
     ), moved as (
       update bough.mail_heads h set received_seq = greatest(h.received_seq, (
-        select case when count(*) < _left then (select t.last_seq from bough.mail_tails t
-            where t.root_id = _root_id and t.recipient_id = receive.agent_id
-              and t.priority = _lane) else max(k.seq) end from taken k))
-       where h.root_id = _root_id and h.recipient_id = receive.agent_id and h.priority = _lane)
+        select case when count(*) < _left then _lane.last_seq else max(k.seq) end from taken k))
+       where h.root_id = _root_id and h.recipient_id = receive.agent_id
+         and h.priority = _lane.priority)
     select k.id, k.seq, k.sender_id, k.recipient_id, k.type::text, k.priority::text, k.thread_id,
       k.reply_to, k.reply_by, k.payload, k.created_at from taken k order by k.seq;
     get diagnostics _given = row_count;
@@ -173,19 +185,21 @@ declare
   _head record;
   _dead record;
 begin
-  select h.lease_epoch, h.acknowledged_seq, h.received_seq, h.deliveries into _head
-    from bough.mail_heads h where h.root_id = _open_lane.root_id
-     and h.recipient_id = _open_lane.recipient_id and h.priority = _open_lane.priority
-     for no key update;
-  if not found then
+  loop
+    select h.lease_epoch, h.deliveries into _head from bough.mail_heads h
+     where h.root_id = _open_lane.root_id and h.recipient_id = _open_lane.recipient_id
+       and h.priority = _open_lane.priority for no key update;
+    exit when found;
     insert into bough.mail_heads (root_id, recipient_id, priority, lease_epoch)
-    select t.root_id, t.recipient_id, t.priority, _open_lane.epoch from bough.mail_tails t
-     where t.root_id = _open_lane.root_id and t.recipient_id = _open_lane.recipient_id
-       and t.priority = _open_lane.priority
+    values (_open_lane.root_id, _open_lane.recipient_id, _open_lane.priority, _open_lane.epoch)
     on conflict do nothing;
-    return found;
-  elsif _head.lease_epoch = epoch then
+  end loop;
+  if _head.lease_epoch = epoch then
     return true;
+  elsif _head.lease_epoch > epoch then
+    -- Another runner took the agent over and read its mail while this call waited: refused.
+    perform bough_api._hold(_open_lane.recipient_id, _open_lane.epoch);
+    return false;
   end if;
   -- A new lease: what the last one was given and did not acknowledge comes again.
   update bough.mail_heads h set lease_epoch = _open_lane.epoch, received_seq = h.acknowledged_seq,
@@ -214,10 +228,11 @@ comment on function bough_api._open_lane is
 create function bough_api.acknowledge(agent_id uuid, epoch bigint, message_ids uuid[])
 returns void
 language plpgsql security definer set search_path = '' as $$
-#variable_conflict use_column
 begin
   perform bough_api._hold(acknowledge.agent_id, acknowledge.epoch);
   perform bough_api._acknowledge(acknowledge.agent_id, acknowledge.message_ids);
+  -- Again under the locks of the lanes: a new lease receives before this call or after it.
+  perform bough_api._hold(acknowledge.agent_id, acknowledge.epoch);
 end $$;
 comment on function bough_api.acknowledge is
   'Done with these messages, in any order; they never come again. Repeating it is harmless.';
@@ -235,39 +250,51 @@ language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
   _count integer := 0;
+  _known integer;
   _lane record;
+  _head record;
+  _done bigint[];
+  _upto bigint;
 begin
+  -- Lanes in the order of receive, so that the two never wait for each other crosswise.
   for _lane in
     select m.root_id, m.priority, array_agg(m.seq) as seqs, max(m.seq) as newest
       from bough.messages m
      where m.id = any (message_ids) and m.recipient_id = _acknowledge.recipient_id
-     group by m.root_id, m.priority order by 1, 2
+     group by m.root_id, m.priority order by m.root_id,
+       array_position(array['critical', 'high', 'normal', 'low'], m.priority::text)
   loop
     _count := _count + cardinality(_lane.seqs);
-    insert into bough.mail_heads (root_id, recipient_id, priority)
-    values (_lane.root_id, _acknowledge.recipient_id, _lane.priority) on conflict do nothing;
+    loop
+      select h.acknowledged_seq, h.ahead, greatest(h.received_seq, _lane.newest) as last
+        into _head from bough.mail_heads h where h.root_id = _lane.root_id
+         and h.recipient_id = _acknowledge.recipient_id and h.priority = _lane.priority
+         for no key update;
+      exit when found;
+      insert into bough.mail_heads (root_id, recipient_id, priority)
+      values (_lane.root_id, _acknowledge.recipient_id, _lane.priority) on conflict do nothing;
+    end loop;
+    _done := _head.ahead || _lane.seqs;
     -- Up to the first that is neither acknowledged nor taken out of the lane by the kernel.
-    with head as (
-      select h.acknowledged_seq, greatest(h.received_seq, _lane.newest) as last,
-          h.ahead || _lane.seqs as done from bough.mail_heads h
-       where h.root_id = _lane.root_id and h.recipient_id = _acknowledge.recipient_id
-         and h.priority = _lane.priority for no key update
-    ), upto as (
-      select h.done, coalesce((select m.seq - 1 from bough.messages m
-          where m.root_id = _lane.root_id and m.recipient_id = _acknowledge.recipient_id
-            and m.priority = _lane.priority and m.seq > h.acknowledged_seq and m.seq <= h.last
-            and m.seq <> all (h.done) and m.status = 'queued'
-            and (m.expires_at is null or m.expires_at > bough.now())
-          order by m.seq limit 1), greatest(h.last, h.acknowledged_seq)) as seq from head h)
-    update bough.mail_heads h set acknowledged_seq = u.seq,
-        received_seq = greatest(h.received_seq, u.seq), deliveries = 0,
-        ahead = array(select distinct d from unnest(u.done) d where d > u.seq order by d)
-      from upto u where h.root_id = _lane.root_id and h.priority = _lane.priority
-        and h.recipient_id = _acknowledge.recipient_id;
+    select m.seq - 1 into _upto from bough.messages m
+     where m.root_id = _lane.root_id and m.recipient_id = _acknowledge.recipient_id
+       and m.priority = _lane.priority and m.seq > _head.acknowledged_seq
+       and m.seq <= _head.last and m.seq <> all (_done) and m.status = 'queued'
+       and (m.expires_at is null or m.expires_at > bough.now())
+     order by m.seq limit 1;
+    _upto := coalesce(_upto, _head.last);
+    update bough.mail_heads h set acknowledged_seq = _upto,
+        received_seq = greatest(h.received_seq, _upto), deliveries = 0,
+        ahead = array(select distinct d from unnest(_done) d where d > _upto order by d)
+     where h.root_id = _lane.root_id and h.recipient_id = _acknowledge.recipient_id
+       and h.priority = _lane.priority;
   end loop;
-  if _count < (select count(distinct i) from unnest(message_ids) i) then
-    raise exception 'of % messages, % are in this mailbox; see bough inbox',
-      (select count(distinct i) from unnest(message_ids) i), _count using errcode = 'TR016';
+  if _count < cardinality(message_ids) then
+    _known := (select count(distinct i) from unnest(message_ids) i);
+    if _count < _known then
+      raise exception 'of % messages, % are in this mailbox; see bough inbox', _known, _count
+        using errcode = 'TR016';
+    end if;
   end if;
 end $$;
 comment on function bough_api._acknowledge is 'Moves the offsets of a mailbox.';
