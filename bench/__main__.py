@@ -2,12 +2,12 @@
 
 import asyncio
 
-from bench import calls, command, start, tokens
+from bench import calls, command, mail, start, tokens
 
 
 async def main() -> None:
     """Run them all."""
-    for module in (calls, tokens, start, command):
+    for module in (calls, tokens, mail, start, command):
         print(f"\n{(module.__doc__ or '').splitlines()[0]}", flush=True)
         await module.main()
 
