@@ -6,7 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
 REPO ?= .
 
-.PHONY: help setup test test-kernel lint demo bench torture clean
+.PHONY: help setup test test-kernel lint demo bench torture mail-torture clean
 
 help:
 	@echo "make demo      a team of agents on a scratch clone of a repository (REPO=/path)"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint      ruff, pyright, import rules"
 	@echo "make bench     speed beside a floor or a peer"
 	@echo "make torture   a million random calls about tokens; none may be lost (OPERATIONS=N)"
+	@echo "make mail-torture   mail to receivers that are killed; none lost, done twice, reordered (MESSAGES=N)"
 
 setup: .venv/.ready
 
@@ -46,6 +47,9 @@ bench: setup
 
 torture: setup
 	OPERATIONS=$(or $(OPERATIONS),1000000) $(BIN)/python -m bench.torture
+
+mail-torture: setup
+	MESSAGES=$(or $(MESSAGES),100000) $(BIN)/python -m bench.mail_torture
 
 clean:
 	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis

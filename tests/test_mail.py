@@ -136,6 +136,19 @@ async def test_acknowledging_again_is_harmless_and_what_is_not_there_is_refused(
         await kernel.acknowledge(other.id, epoch=1, message_ids=[key])
 
 
+async def test_what_is_acknowledged_in_any_order_hides_nothing_that_lies_between(
+    kernel: Kernel,
+) -> None:
+    agent = await run_agent(kernel)
+    keys = [await say(kernel, agent.id, str(n)) for n in range(9)]
+    await kernel.receive(agent.id, epoch=1)
+    for chosen, left in (([0, 1, 2, 3], "45678"), ([2, 5], "4678"), ([4], "678"), ([8, 7], "6")):
+        await kernel.acknowledge(agent.id, epoch=1, message_ids=[keys[n] for n in chosen])
+        assert "".join(m.payload["text"] for m in await kernel.inbox(agent.id)) == left
+    await kernel.acknowledge(agent.id, epoch=1, message_ids=[keys[6]])
+    assert await kernel.inbox(agent.id) == []
+
+
 async def test_a_message_to_the_ended_or_to_nobody_is_refused(kernel: Kernel) -> None:
     agent = await run_agent(kernel)
     await kernel.terminate(agent.id, reason="x")
