@@ -90,16 +90,16 @@ class Receivers:
         sleeps = self._dice.random() < 0.3
         process.send_signal(signal.SIGSTOP if sleeps else signal.SIGKILL)
         await self._client.retire(runner)
-        heir = asyncio.create_task(self.start())
+        await self.start()
         if sleeps:
-            await asyncio.sleep(self._dice.random() * 1.5)
+            # The heir works by now on what the sleeper had received.
+            await asyncio.sleep(self._dice.random() * 0.5)
             process.send_signal(signal.SIGCONT)
         code = await process.wait()
         self.killed += code == -signal.SIGKILL
         self.refused += code == STALE
         if code not in (-signal.SIGKILL, STALE):
             self.strange.append(code)
-        await heir
 
     async def keep_killing(self, until: asyncio.Event) -> None:
         """One after the other."""
