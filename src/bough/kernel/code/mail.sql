@@ -17,7 +17,12 @@ declare
   _thread uuid;
 begin
   perform bough_api._check_mail(send.payload, send.reply_within_s, send.expires_s);
+  -- The same key twice at once: the second waits, and finds the first.
+  perform pg_advisory_xact_lock(hashtextextended(send.key::text, 5));
   if send.reply_to is not null then
+    -- A request is locked before any mailbox, as by who tells that nobody answered.
+    perform from bough.messages m where m.id = send.reply_to and m.reply_by is not null
+       and m.answered_at is null for no key update;
     -- Who replies to the operator or to the kernel writes to the operator.
     select coalesce(_to, m.sender_id), coalesce(m.thread_id, m.id) into _to, _thread
       from bough.messages m where m.id = send.reply_to;
@@ -112,17 +117,29 @@ create function bough_api.broadcast(
 returns table (recipient_id uuid, seq bigint)
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
+declare
+  _sent record;
 begin
   perform bough_api._check_mail(broadcast.payload, null, null);
-  -- By id, so that two broadcasts lock mailboxes in one order.
-  return query insert into bough.messages as m (sender_id, recipient_id, type, payload, priority)
-    select broadcast.sender_id, l.id, broadcast.type, broadcast.payload, broadcast.priority
-      from (select a.id from bough.agents r
-        join bough.hierarchies h on h.root_id = r.root_id and h.parent_id = r.id
-        join bough.agents a on a.id = h.child_id
-       where r.id = broadcast.ancestor_id and a.completed_at is null
-         and a.id is distinct from broadcast.sender_id order by a.id) l
-    returning m.recipient_id, m.seq;
+  loop
+    begin
+      -- By id, so that two broadcasts lock mailboxes in one order.
+      with told as (
+        insert into bough.messages as m (sender_id, recipient_id, type, payload, priority)
+        select broadcast.sender_id, l.id, broadcast.type, broadcast.payload, broadcast.priority
+          from (select a.id from bough.agents r
+            join bough.hierarchies h on h.root_id = r.root_id and h.parent_id = r.id
+            join bough.agents a on a.id = h.child_id
+           where r.id = broadcast.ancestor_id and a.completed_at is null
+             and a.id is distinct from broadcast.sender_id order by a.id) l
+        returning m.recipient_id, m.seq)
+      select array_agg(t.recipient_id) as ids, array_agg(t.seq) as seqs into _sent from told t;
+      exit;
+    exception when sqlstate 'TR002' then
+      null; -- One of them has ended meanwhile: nothing was sent, all the others get it now.
+    end;
+  end loop;
+  return query select * from unnest(_sent.ids, _sent.seqs);
 end $$;
 comment on function bough_api.broadcast is 'A message to every living agent below one.';
 
@@ -178,15 +195,17 @@ begin
      and h.recipient_id = _open_lane.recipient_id and h.priority = _open_lane.priority
      for no key update;
   if not found then
-    insert into bough.mail_heads (root_id, recipient_id, priority, lease_epoch)
+    insert into bough.mail_heads as h (root_id, recipient_id, priority, lease_epoch)
     select t.root_id, t.recipient_id, t.priority, _open_lane.epoch from bough.mail_tails t
      where t.root_id = _open_lane.root_id and t.recipient_id = _open_lane.recipient_id
        and t.priority = _open_lane.priority
-    on conflict do nothing;
-    return found;
-  elsif _head.lease_epoch = epoch then
-    return true;
+    on conflict on constraint mail_heads_pkey do update set lease_epoch = h.lease_epoch
+    returning h.lease_epoch, h.acknowledged_seq, h.received_seq, h.deliveries into _head;
   end if;
+  if not found or _head.lease_epoch = epoch then
+    return found;
+  end if;
+  perform bough_api._hold(recipient_id, epoch);
   -- A new lease: what the last one was given and did not acknowledge comes again.
   update bough.mail_heads h set lease_epoch = _open_lane.epoch, received_seq = h.acknowledged_seq,
     deliveries = case when h.received_seq > h.acknowledged_seq then h.deliveries + 1 else 0 end
@@ -215,8 +234,14 @@ create function bough_api.acknowledge(agent_id uuid, epoch bigint, message_ids u
 returns void
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
+declare
+  _root_id uuid := bough_api._hold(acknowledge.agent_id, acknowledge.epoch);
 begin
-  perform bough_api._hold(acknowledge.agent_id, acknowledge.epoch);
+  -- Under the lock of a head no other lease receives: what is in doubt is done by one of the two.
+  perform bough_api._open_lane(_root_id, acknowledge.agent_id, l.priority, acknowledge.epoch)
+    from (select distinct m.priority::text as priority from bough.messages m
+      where m.id = any (message_ids) and m.recipient_id = acknowledge.agent_id) l
+   order by array_position(array['critical', 'high', 'normal', 'low'], l.priority);
   perform bough_api._acknowledge(acknowledge.agent_id, acknowledge.message_ids);
 end $$;
 comment on function bough_api.acknowledge is
@@ -241,7 +266,8 @@ begin
     select m.root_id, m.priority, array_agg(m.seq) as seqs, max(m.seq) as newest
       from bough.messages m
      where m.id = any (message_ids) and m.recipient_id = _acknowledge.recipient_id
-     group by m.root_id, m.priority order by 1, 2
+     group by m.root_id, m.priority
+     order by 1, array_position(array['critical', 'high', 'normal', 'low'], m.priority::text)
   loop
     _count := _count + cardinality(_lane.seqs);
     insert into bough.mail_heads (root_id, recipient_id, priority)
