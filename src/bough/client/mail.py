@@ -167,7 +167,7 @@ class MailCalls(Caller):
         """Set an agent to waiting, with no process; or say what has happened already.
 
         for_children is any or all (of `children`, or of all that live). Raises StaleLease,
-        IllegalTransition, InvalidInput.
+        IllegalTransition, InvalidInput, MessageNotFound (it asked for no such approval).
         """
         return await self._one(
             rows.Parked,
@@ -224,7 +224,10 @@ class MailCalls(Caller):
         )
 
     async def decide(self, approval_id: UUID, *, approve: bool, answer: str | None) -> rows.Decided:
-        """Approve or reject. Raises MessageNotFound (no such approval), ApprovalDecided."""
+        """Approve or reject. Raises MessageNotFound (no such approval), ApprovalDecided.
+
+        An answer has at most 8,000 bytes; a longer one raises InvalidInput.
+        """
         return await self._one(
             rows.Decided,
             "select * from bough_api.decide(%(id)s, %(approve)s, %(answer)s)",
@@ -249,7 +252,10 @@ class MailCalls(Caller):
     async def finish(
         self, agent_id: UUID, *, epoch: int, result: Json | None, error_message: str | None
     ) -> None:
-        """What the agent says of its end; it holds once its program has ended. StaleLease."""
+        """What the agent says of its end; it holds once its program has ended.
+
+        Raises StaleLease, AgentEnded, InvalidInput.
+        """
         await self._do(
             "select bough_api.finish(%(id)s, %(epoch)s, %(result)s, %(error)s)",
             {

@@ -52,20 +52,25 @@ language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
   _child record;
+  _news jsonb;
 begin
-  select a.parent_id, a.root_id, a.status, a.role, a.result, a.error_code, a.error_message,
-      a.status_reason into _child from bough.agents a where a.id = _tell_parent.agent_id;
+  select a.parent_id, a.status, a.result, jsonb_strip_nulls(jsonb_build_object(
+      'agent_id', a.id, 'role', a.role, 'status', a.status,
+      'reason', left(a.status_reason, 200), 'error_code', left(a.error_code, 200),
+      'error', left(a.error_message, 500))) as news
+    into _child from bough.agents a where a.id = _tell_parent.agent_id;
   if _child.parent_id is null or exists (select from bough.agents p
       where p.id = _child.parent_id and p.completed_at is not null) then
     return;
   end if;
+  -- Whatever a child said of itself, this message fits: else it could not end.
+  _news := _child.news || jsonb_build_object('result', _child.result);
+  if _child.result is null or octet_length(_news::text) > 10240 then
+    _news := _child.news || case when _child.result is null then '{}'::jsonb
+      else jsonb_build_object('result_left_out', true) end;
+  end if;
   insert into bough.messages (recipient_id, type, priority, payload)
-  values (_child.parent_id, 'child.' || _child.status, 'high', jsonb_strip_nulls(
-    jsonb_build_object('agent_id', _tell_parent.agent_id, 'role', _child.role,
-      'status', _child.status, 'reason', _child.status_reason, 'error_code', _child.error_code,
-      'error', left(_child.error_message, 500),
-      'result', case when octet_length(_child.result::text) <= 8000 then _child.result end,
-      'result_left_out', case when octet_length(_child.result::text) > 8000 then true end)));
+  values (_child.parent_id, 'child.' || _child.status, 'high', _news);
   perform bough.wake(w.agent_id, 'child') from bough.waits w
     where w.agent_id = _child.parent_id and w.woken_at is null
       and bough_api._children_ended(w.agent_id, w.for_children, w.children);
@@ -97,41 +102,61 @@ create function bough_api._mind_mail() returns void
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
-  _late record;
+  _most constant integer := 100;
+  _requests uuid[];
+  _approvals uuid[];
 begin
-  delete from bough.waits w using bough.agents a
-   where a.id = w.agent_id and a.completed_at is not null;
-  -- In the order of recipients, as every call that writes to several mailboxes.
-  for _late in
-    select m.id, m.sender_id as recipient_id, m.root_id, true as is_request
-      from bough.messages m where m.answered_at is null and m.reply_by <= bough.now()
-    union all
-    select p.id, p.agent_id, p.root_id, false from bough.approvals p
-     where p.status = 'pending' and p.expires_at <= bough.now()
-    order by 2, 1 limit 20
-  loop
-    if _late.is_request then
-      update bough.messages m set answered_at = bough.now()
-       where m.id = _late.id and m.answered_at is null;
-      if found and exists (select from bough.agents a
-          where a.id = _late.recipient_id and a.completed_at is null) then
-        insert into bough.messages (recipient_id, type, payload, reply_to, thread_id)
-        values (_late.recipient_id, 'request.expired',
-          jsonb_build_object('message_id', _late.id), _late.id, _late.id);
-      end if;
-    else
-      update bough.approvals p set status = p.on_expiry, decided_by = 'expiry',
-        decided_at = bough.now() where p.id = _late.id and p.status = 'pending';
-      if found then
-        perform bough_api._tell_decision(_late.id);
-      end if;
-    end if;
-  end loop;
-  perform bough_api._wake_for_tokens(w.agent_id) from bough.waits w
-    where w.for_tokens is not null and w.woken_at is null;
+  -- What is in use now is found at the next beat: only mailboxes are waited for, all of them in
+  -- one statement, before any lock that their senders take after them. Whose agent is locked
+  -- does not end before it is told.
+  _requests := array(
+    select m.id from bough.messages m join bough.agents a on a.id = m.sender_id
+     where m.answered_at is null and m.reply_by <= bough.now() order by m.reply_by limit _most
+       for no key update of m skip locked for share of a skip locked)
+    || array(select m.id from bough.messages m
+     where m.answered_at is null and m.reply_by <= bough.now() and m.sender_id is null
+     limit _most for no key update skip locked);
+  _approvals := array(
+    select p.id from bough.approvals p join bough.agents a on a.id = p.agent_id
+     where p.status = 'pending' and p.expires_at <= bough.now() order by p.expires_at limit _most
+       for no key update of p skip locked for share of a skip locked);
+  update bough.messages m set answered_at = bough.now() where m.id = any (_requests);
+  update bough.approvals p set status = p.on_expiry, decided_by = 'expiry',
+    decided_at = bough.now() where p.id = any (_approvals);
+  perform bough_api._tell_outcomes(_requests, _approvals);
+  perform bough.wake(w.agent_id, w.by) from (
+    select w.agent_id, case when w.for_tokens <= b.available then 'budget' else 'approval' end by
+      from bough.waits w join bough.budgets b on b.agent_id = w.agent_id
+     where w.woken_at is null and (w.for_tokens <= b.available or exists (
+       select from bough.approvals p where p.id = w.for_approval and p.status <> 'pending'))
+       for no key update of w skip locked) w;
+  delete from bough.waits w where w.agent_id in (
+    select e.agent_id from bough.waits e join bough.agents a on a.id = e.agent_id
+     where a.completed_at is not null for update of e skip locked);
 end $$;
 comment on function bough_api._mind_mail is
   'Tells who asked that nobody answered in time; decides approvals that have expired.';
+
+create function bough_api._tell_outcomes(requests uuid[], approvals uuid[]) returns void
+language plpgsql security definer set search_path = '' as $$
+#variable_conflict use_column
+begin
+  -- By recipient, as every call that writes to several mailboxes.
+  insert into bough.messages (recipient_id, type, priority, payload, reply_to, thread_id)
+  select t.* from (
+    select m.sender_id as recipient_id, 'request.expired' as type, 'normal' as priority,
+        jsonb_build_object('message_id', m.id), m.id, coalesce(m.thread_id, m.id)
+      from bough.messages m join bough.agents a on a.id = m.sender_id
+     where m.id = any (requests) and a.completed_at is null
+    union all
+    select p.agent_id, 'approval.' || p.status, 'high', jsonb_strip_nulls(jsonb_build_object(
+        'approval_id', p.id, 'answer', p.answer, 'by', left(p.decided_by, 200))), null, null
+      from bough.approvals p join bough.agents a on a.id = p.agent_id
+     where p.id = any (approvals) and a.completed_at is null) t
+   order by t.recipient_id, t.priority;
+end $$;
+comment on function bough_api._tell_outcomes is
+  'Writes to living agents what became of their requests (nobody answered) and approvals.';
 
 create function bough_api.purge_mail(older_than_s integer, most integer)
 returns table (count bigint)

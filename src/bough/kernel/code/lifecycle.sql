@@ -80,6 +80,14 @@ declare
 begin
   select a.root_id, a.status, a.lease_epoch, a.paused_from into _agent
     from bough.agents a where a.id = _finish.agent_id;
+  -- What the agent itself said of its end counts for more than how its program ended.
+  select t.result, t.error_message into _said from bough.attempts t
+   where t.agent_id = _finish.agent_id and t.lease_epoch = _finish.epoch;
+  if _said.error_message is not null then
+    _finish.status := 'failed';
+    _finish.error_code := 'agent_failed';
+    _finish.error_message := _said.error_message;
+  end if;
   if _agent.lease_epoch <> _finish.epoch or _living = '{}' then
     if _agent.lease_epoch <> _finish.epoch or _agent.status <> _finish.status then
       -- Too late: somebody else decided. What came is kept, never applied.
@@ -93,14 +101,6 @@ begin
       return query select true, _agent.status::text, _agent.lease_epoch;
     end if;
     return;
-  end if;
-  -- What the agent itself said of its end counts for more than how its program ended.
-  select t.result, t.error_message into _said from bough.attempts t
-   where t.agent_id = _finish.agent_id and t.lease_epoch = _finish.epoch;
-  if _said.error_message is not null and _finish.status = 'completed' then
-    _finish.status := 'failed';
-    _finish.error_code := 'agent_failed';
-    _finish.error_message := _said.error_message;
   end if;
   perform bough_api._end_descendants(_living, 'parent ' || _finish.status);
   if _agent.status = 'paused' then

@@ -14,7 +14,12 @@ declare
   _thread uuid;
 begin
   perform bough_api._check_mail(send.payload, send.reply_within_s, send.expires_s);
+  -- The same key twice at once: the second waits, and finds the first.
+  perform pg_advisory_xact_lock(hashtextextended(send.key::text, 5));
   if send.reply_to is not null then
+    -- A request is locked before any mailbox, as by who tells that nobody answered.
+    perform from bough.messages m where m.id = send.reply_to and m.reply_by is not null
+       and m.answered_at is null for no key update;
     -- Who replies to the operator or to the kernel writes to the operator.
     select coalesce(_to, m.sender_id), coalesce(m.thread_id, m.id) into _to, _thread
       from bough.messages m where m.id = send.reply_to;
@@ -109,16 +114,28 @@ create function bough_api.broadcast(
 returns table (recipient_id uuid, seq bigint)
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
+declare
+  _sent record;
 begin
   perform bough_api._check_mail(broadcast.payload, null, null);
-  -- By id, so that two broadcasts lock mailboxes in one order.
-  return query insert into bough.messages as m (sender_id, recipient_id, type, payload, priority)
-    select broadcast.sender_id, l.id, broadcast.type, broadcast.payload, broadcast.priority
-      from (select a.id from bough.agents r
-        join bough.hierarchies h on h.root_id = r.root_id and h.parent_id = r.id
-        join bough.agents a on a.id = h.child_id
-       where r.id = broadcast.ancestor_id and a.completed_at is null
-         and a.id is distinct from broadcast.sender_id order by a.id) l
-    returning m.recipient_id, m.seq;
+  loop
+    begin
+      -- By id, so that two broadcasts lock mailboxes in one order.
+      with told as (
+        insert into bough.messages as m (sender_id, recipient_id, type, payload, priority)
+        select broadcast.sender_id, l.id, broadcast.type, broadcast.payload, broadcast.priority
+          from (select a.id from bough.agents r
+            join bough.hierarchies h on h.root_id = r.root_id and h.parent_id = r.id
+            join bough.agents a on a.id = h.child_id
+           where r.id = broadcast.ancestor_id and a.completed_at is null
+             and a.id is distinct from broadcast.sender_id order by a.id) l
+        returning m.recipient_id, m.seq)
+      select array_agg(t.recipient_id) as ids, array_agg(t.seq) as seqs into _sent from told t;
+      exit;
+    exception when sqlstate 'TR002' then
+      null; -- One of them has ended meanwhile: nothing was sent, all the others get it now.
+    end;
+  end loop;
+  return query select * from unnest(_sent.ids, _sent.seqs);
 end $$;
 comment on function bough_api.broadcast is 'A message to every living agent below one.';

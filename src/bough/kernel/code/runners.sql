@@ -156,8 +156,15 @@ begin
      where d.expires_at <= bough.now() and d.retired_at is null and a.status = 'running'
        and (only_root is null or a.root_id = only_root)
      order by a.started_at limit claim.slots for no key update of a skip locked);
-  _taken := _taken || bough_api._woken(runner_id, claim.slots - cardinality(_taken), only_root);
   perform bough_api._take(_id_of_old, runner_id) from unnest(_taken) _id_of_old;
+  foreach _id in array bough_api._woken(
+      runner_id, claim.slots - cardinality(_taken), only_root) loop
+    -- One that was woken as well may have the last place by now.
+    continue when (select a.under_running_limit from bough.agents a where a.id = _id)
+      and bough_api._full_for(_id) is not null;
+    perform bough_api._take(_id, runner_id);
+    _taken := _taken || _id;
+  end loop;
   while cardinality(_taken) < claim.slots loop
     _next := bough_api._in_line(
       claim.runner_id, claim.slots - cardinality(_taken), only_root, _full);

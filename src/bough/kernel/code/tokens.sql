@@ -2,7 +2,8 @@
 --
 -- A token belongs to one attempt of one agent and dies with either. Only its hash is stored. What a
 -- token may touch is its own agent and all below it; an agent's place in the tree never changes, so
--- the answer of admit stays true. Refusals: TR018 (no such token), TR019 (not yours).
+-- the answer of admit stays true. Refusals: TR002 (ended), TR005
+-- (input), TR007 (stale), TR018 (no such token), TR019 (not yours).
 
 create function bough_api.issue_token(agent_id uuid, epoch bigint, token_hash bytea) returns void
 language plpgsql security definer set search_path = '' as $$
@@ -42,9 +43,17 @@ create function bough_api.finish(
   agent_id uuid, epoch bigint, result jsonb, error_message text) returns void
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
+declare
+  _status text;
 begin
+  -- The lock makes the end of the agent wait for this, or be seen here.
+  select a.status into _status
+    from bough.agents a where a.id = finish.agent_id for no key update;
   perform bough_api._hold(finish.agent_id, finish.epoch);
-  if octet_length(finish.result::text) > 1000000 then
+  if bough.has_ended(_status) then
+    raise exception 'agent % has % and says no more', left(agent_id::text, 8), _status
+      using errcode = 'TR002';
+  elsif octet_length(finish.result::text) > 1000000 then
     raise exception 'the result has % bytes, at most 1000000 fit; commit it as a file',
       octet_length(finish.result::text) using errcode = 'TR005';
   end if;

@@ -12,21 +12,21 @@ language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
   _agent record;
+  _children uuid[] := coalesce(park.children, '{}');
   _ready text;
 begin
-  if not coalesce(park.for_messages, false) and park.for_children is null
-      and park.for_tokens is null and park.for_approval is null and park.seconds is null then
-    raise exception 'say what to wait for: messages, children, tokens, an approval or a time'
-      using errcode = 'TR005';
-  elsif park.seconds <= 0 or park.for_children not in ('any', 'all') then
-    raise exception 'wait for any or all children, and at least one second' using errcode = 'TR005';
-  end if;
   select a.root_id, a.status, a.lease_epoch into _agent
     from bough.agents a where a.id = park.agent_id for no key update;
   perform bough_api._hold(park.agent_id, park.epoch);
   if _agent.status <> 'running' then
     raise exception 'agent % is % and cannot park', left(park.agent_id::text, 8), _agent.status
       using errcode = 'TR003';
+  end if;
+  perform bough_api._check_wait(park.agent_id, park.for_messages, park.for_children, _children,
+    park.for_tokens, park.for_approval, park.seconds);
+  if park.for_children = 'any' and _children = '{}' then
+    _children := array(select c.id from bough.agents c
+      where c.parent_id = park.agent_id and c.completed_at is null);
   end if;
   perform from bough.budgets b where b.agent_id = park.agent_id and park.for_tokens is not null
     for no key update;
@@ -39,9 +39,10 @@ begin
         left join bough.mail_heads h on h.root_id = t.root_id
           and h.recipient_id = t.recipient_id and h.priority = t.priority
       where t.root_id = _agent.root_id and t.recipient_id = park.agent_id
-        and t.last_seq > coalesce(h.received_seq, 0)) then 'message'
-    when bough_api._children_ended(park.agent_id, park.for_children,
-      coalesce(park.children, '{}')) then 'child'
+        -- What an earlier lease was given and did not acknowledge comes again.
+        and t.last_seq > coalesce(case when h.lease_epoch = park.epoch then h.received_seq
+          else h.acknowledged_seq end, 0)) then 'message'
+    when bough_api._children_ended(park.agent_id, park.for_children, _children) then 'child'
     when (select b.available from bough.budgets b where b.agent_id = park.agent_id)
       >= park.for_tokens then 'budget'
     when exists (select from bough.approvals p where p.id = park.for_approval
@@ -53,7 +54,7 @@ begin
   insert into bough.waits (agent_id, root_id, for_messages, for_children, children, for_tokens,
     for_approval, until)
   values (park.agent_id, _agent.root_id, coalesce(park.for_messages, false), park.for_children,
-    coalesce(park.children, '{}'), park.for_tokens, park.for_approval,
+    _children, park.for_tokens, park.for_approval,
     bough.now() + make_interval(secs => park.seconds));
   update bough.agents a set status = 'waiting', status_reason = 'for ' || concat_ws(', ',
     case when park.for_messages then 'messages' end, park.for_children || ' children',
@@ -64,6 +65,36 @@ begin
 end $$;
 comment on function bough_api.park is
   'Sets an agent to waiting until something of this happens; or says what has happened already.';
+
+create function bough_api._check_wait(
+  agent_id uuid, for_messages boolean, for_children text, children uuid[], for_tokens bigint,
+  for_approval uuid, seconds integer) returns void
+language plpgsql stable security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  _stranger uuid;
+begin
+  if not coalesce(for_messages, false)
+      and num_nonnulls(for_children, for_tokens, for_approval, seconds) = 0 then
+    raise exception 'say what to wait for: messages, children, tokens, an approval or a time'
+      using errcode = 'TR005';
+  elsif seconds <= 0 or for_tokens <= 0 or for_children not in ('any', 'all')
+      or (for_children is null and children <> '{}') then
+    raise exception 'wait for any or all children, at least one token, at least one second'
+      using errcode = 'TR005';
+  elsif for_approval is not null and not exists (select from bough.approvals p
+      where p.id = for_approval and p.agent_id = _check_wait.agent_id) then
+    raise exception 'agent % has asked for no approval %', left(agent_id::text, 8),
+      left(for_approval::text, 8) using errcode = 'TR016';
+  end if;
+  select n.id into _stranger from unnest(children) n (id) where not exists (
+    select from bough.agents c where c.id = n.id and c.parent_id = _check_wait.agent_id) limit 1;
+  if found then
+    raise exception 'agent % is no child of %; wait for one by messages',
+      left(_stranger::text, 8), left(agent_id::text, 8) using errcode = 'TR005';
+  end if;
+end $$;
+comment on function bough_api._check_wait is 'Refuses to wait for what can never happen.';
 
 create function bough_api._wake_for_tokens(agent_id uuid) returns void
 language plpgsql security definer set search_path = '' as $$
@@ -86,7 +117,9 @@ begin
        and (only_root is null or a.root_id = only_root)
        and (a.runner_id = _woken.runner_id or not exists (
          select from bough.runners r where r.id = a.runner_id and r.expires_at > bough.now()))
-     order by coalesce(w.woken_at, w.until) limit _woken.slots for no key update of a skip locked);
+       and (not a.under_running_limit or bough_api._full_for(a.id) is null)
+     order by coalesce(w.woken_at, w.until) limit _woken.slots
+       for no key update of a skip locked for update of w skip locked);
 end $$;
 comment on function bough_api._woken is
   'Locks parked agents that were woken; the runner that had one comes first while it lives.';
@@ -98,6 +131,7 @@ language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
   _root_id uuid := bough_api._hold(request_approval.agent_id, request_approval.epoch);
+  _made integer;
 begin
   if (request_approval.question ~ '\S' and octet_length(request_approval.question) <= 10240
       and expires_s between 1 and 31536000 and on_expiry in ('approved', 'rejected')) is not true
@@ -113,8 +147,9 @@ begin
   values (key, _root_id, request_approval.agent_id, request_approval.question,
     bough.now() + make_interval(secs => expires_s), request_approval.on_expiry)
   on conflict do nothing;
+  get diagnostics _made = row_count;
   return query select p.id, bough_api._decision(p.status, p.on_expiry, p.expires_at),
-      p.expires_at, p.created_at = bough.now()
+      p.expires_at, _made = 1
     from bough.approvals p where p.id = key and p.agent_id = request_approval.agent_id;
   if not found then
     raise exception 'the id % belongs to another approval; make a new one', key
@@ -161,6 +196,13 @@ language plpgsql security definer set search_path = '' as $$
 declare
   _known record;
 begin
+  if octet_length(to_jsonb(decide.answer)::text) > 8000 then
+    raise exception 'the answer has % bytes, at most 8000 fit; send the path of a file',
+      octet_length(to_jsonb(decide.answer)::text) using errcode = 'TR005';
+  end if;
+  -- Who asked does not end before it is told.
+  perform from bough.agents a where a.id = (
+    select p.agent_id from bough.approvals p where p.id = decide.approval_id) for share;
   return query update bough.approvals p
     set status = case when decide.approve then 'approved' else 'rejected' end,
       answer = decide.answer, decided_at = bough.now(),
@@ -185,11 +227,7 @@ create function bough_api._tell_decision(approval_id uuid) returns void
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 begin
-  insert into bough.messages (recipient_id, type, priority, payload)
-  select p.agent_id, 'approval.' || p.status, 'high', jsonb_strip_nulls(jsonb_build_object(
-      'approval_id', p.id, 'answer', p.answer, 'by', p.decided_by))
-    from bough.approvals p join bough.agents a on a.id = p.agent_id
-   where p.id = _tell_decision.approval_id and a.completed_at is null;
+  perform bough_api._tell_outcomes('{}', array[_tell_decision.approval_id]);
   perform bough.wake(w.agent_id, 'approval') from bough.waits w
     where w.for_approval = _tell_decision.approval_id and w.woken_at is null;
 end $$;

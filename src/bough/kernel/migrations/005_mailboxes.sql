@@ -5,7 +5,8 @@
 -- the kernel itself decides (dead, expired, answered): what was received and acknowledged is in the
 -- heads, which only the receiver moves. Mail for an agent that has ended is refused.
 --
--- Lock order: agents, budgets, the advisory lock of a recipient, tails, heads, waits.
+-- Lock order: agents, budgets, approvals, requests, the advisory lock and the tail of a recipient,
+-- recipients by id, heads by lane, then waits by id.
 
 drop trigger numbering on bough.messages;
 drop function bough.number_message();
@@ -128,9 +129,10 @@ comment on function bough.wake(uuid, text) is 'Lets a runner have a parked agent
 create function bough.announce_message() returns trigger
 language plpgsql set search_path = '' as $$
 begin
+  -- By id, as the mailboxes before, so that nobody waits in a circle.
   perform bough.wake(w.agent_id, 'message') from bough.waits w
     where w.for_messages and w.woken_at is null
-      and w.agent_id in (select s.recipient_id from sent s);
+      and w.agent_id in (select s.recipient_id from sent s) order by w.agent_id;
   perform bough.hint('bough_mail_' || s.recipient_id::text, case when s.recipient_id
     = '00000000-0000-0000-0000-000000000000' then 'bough_operator' end)
     from (select distinct recipient_id from sent) s;
