@@ -68,11 +68,11 @@ async def _runner(dsn: str, place: Path) -> AsyncGenerator[tuple[int, UUID]]:
     )
     try:
         assert process.stderr
-        await process.stderr.readline()
+        said = await process.stderr.readline()
         async with await psycopg.AsyncConnection[Any].connect(dsn, autocommit=True) as conn:
             cur = await conn.execute("select id from bough.runners where pid = %s", (process.pid,))
             row = await cur.fetchone()
-            assert row
+            assert row, said
         yield process.pid, row[0]
     finally:
         process.terminate()

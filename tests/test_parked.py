@@ -30,17 +30,17 @@ async def beat(kernel: Kernel, runner: UUID) -> dict[UUID, tuple[int, str]]:
     return {h.id: (h.lease_epoch, h.status) for h in held}
 
 
-async def test_a_parked_agent_is_held_in_name_only_until_it_is_woken(
+async def test_a_parked_agent_is_held_by_nobody_until_it_is_woken(
     kernel: Kernel, runner: UUID
 ) -> None:
     agent = await start(kernel, runner)
     await park(kernel, agent, for_messages=True, seconds=60)
     shown = await kernel.show(agent)
     assert (shown.status, shown.status_reason) == ("waiting", "for messages, 60 s")
-    assert await beat(kernel, runner) == {agent: (1, "waiting")}
+    assert await beat(kernel, runner) == {}
     assert await kernel.claim(runner, slots=9) == []
     await say(kernel, agent, "wake up")
-    assert await beat(kernel, runner) == {agent: (1, "waiting")}
+    assert await beat(kernel, runner) == {}
     assert [c.lease_epoch for c in await kernel.claim(runner, slots=9)] == [2]
     assert await beat(kernel, runner) == {agent: (2, "running")}
     assert texts(await kernel.receive(agent, epoch=2)) == ["wake up"]

@@ -127,12 +127,10 @@ begin
   perform bough.wake(w.agent_id, w.by) from (
     select w.agent_id, case when w.for_tokens <= b.available then 'budget' else 'approval' end by
       from bough.waits w join bough.budgets b on b.agent_id = w.agent_id
-     where w.woken_at is null and (w.for_tokens <= b.available or exists (
+     where w.woken_at is null and (w.for_tokens is not null or w.for_approval is not null)
+       and (w.for_tokens <= b.available or exists (
        select from bough.approvals p where p.id = w.for_approval and p.status <> 'pending'))
        for no key update of w skip locked) w;
-  delete from bough.waits w where w.agent_id in (
-    select e.agent_id from bough.waits e join bough.agents a on a.id = e.agent_id
-     where a.completed_at is not null for update of e skip locked);
 end $$;
 comment on function bough_api._mind_mail is
   'Tells who asked that nobody answered in time; decides approvals that have expired.';

@@ -40,10 +40,11 @@ begin
   perform bough_api.listen('bough_queue', runner_id::text,
     case when wants_work then _lease_s * 2 else 0 end);
   return query select a.id, a.lease_epoch, a.status::text from bough.agents a
-    where a.runner_id = heartbeat.runner_id and a.status in ('running', 'paused', 'waiting');
+    where a.runner_id = heartbeat.runner_id and (a.status = 'running'
+      or a.status = 'paused' and a.paused_from <> 'waiting');
 end $$;
 comment on function bough_api.heartbeat is
-  'Keeps the lease of a runner and tells which agents it holds, in which status.';
+  'Keeps the lease of a runner and tells which agents it holds; of the parked it holds none.';
 
 create function bough_api._mind_budgets(runner_id uuid) returns void
 language plpgsql security definer set search_path = '' as $$

@@ -113,7 +113,8 @@ language plpgsql security definer set search_path = '' as $$
 begin
   return array(
     select a.id from bough.waits w join bough.agents a on a.id = w.agent_id
-     where (w.woken_at is not null or w.until <= bough.now()) and a.status = 'waiting'
+     where (w.woken_at is not null or w.woken_at is null and w.until <= bough.now())
+       and a.status = 'waiting'
        and (only_root is null or a.root_id = only_root)
        and (a.runner_id = _woken.runner_id or not exists (
          select from bough.runners r where r.id = a.runner_id and r.expires_at > bough.now()))

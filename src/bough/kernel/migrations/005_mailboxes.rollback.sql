@@ -2,6 +2,8 @@
 
 drop index bough.attempts_by_token;
 alter table bough.attempts drop column token_hash, drop column result, drop column error_message;
+drop trigger unpark on bough.agents;
+drop function bough.unpark();
 drop table bough.approvals, bough.waits, bough.mail_heads, bough.mail_tails;
 drop function bough.record_approval();
 drop domain bough.approval_status;

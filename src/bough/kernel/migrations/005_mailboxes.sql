@@ -113,6 +113,18 @@ create index waits_of_tree on bough.waits (root_id);
 create index waits_woken on bough.waits (woken_at) where woken_at is not null;
 create index waits_until on bough.waits (until) where until is not null and woken_at is null;
 
+create index waits_for_more on bough.waits (agent_id)
+  where for_tokens is not null or for_approval is not null;
+
+create function bough.unpark() returns trigger language plpgsql set search_path = '' as $$
+begin
+  delete from bough.waits where agent_id = new.id;
+  return null;
+end $$;
+comment on function bough.unpark() is 'An agent that has ended waits no more.';
+create trigger unpark after update of status on bough.agents
+  for each row when (new.completed_at is not null) execute function bough.unpark();
+
 create function bough.wake(agent_id uuid, by text) returns void
 language plpgsql set search_path = '' as $$
 #variable_conflict use_column

@@ -67,6 +67,7 @@ async def open_door(runner: Runner, dsn: str) -> AsyncGenerator[str]:
         config = uvicorn.Config(
             _application(Calls(runner, dsn), port),
             log_config=None,
+            log_level="warning",
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
