@@ -59,8 +59,8 @@ class RemoteClient(RunnerClient):
             self._where.hostname or "127.0.0.1", self._where.port, timeout=timeout_s
         )
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        body = json.dumps(wire.plain(values))
         try:
-            body = json.dumps(wire.plain(values))
             connection.request("POST", f"/v1/{verb}", body, headers)
             answer: dict[str, Any] = json.loads(connection.getresponse().read())
         except (OSError, http.client.HTTPException, ValueError) as error:
