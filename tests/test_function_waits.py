@@ -150,3 +150,38 @@ def test_tokens_wake_a_function_that_waits_for_them(shell: Shell) -> None:
     shell("budget", "grant", agent, "5k")
     assert result(shell, agent) == {"value": 6_000}
     assert notes(shell) == ["BudgetExceeded", "BudgetExceeded"]
+
+
+def test_what_is_under_way_beside_a_wait_is_finished_before_the_process_ends(
+    shell: Shell,
+) -> None:
+    team(
+        shell,
+        """
+        async def main(ctx):
+            file = (PLACE / "buffered").open("a")
+            file.write("written")
+            async def slow():
+                note("slow begins")
+                await gate()
+                note("slow ends")
+                return "slow"
+            try:
+                mail, slow = await asyncio.gather(ctx.wait_for_mail(), ctx.step("slow", slow))
+            finally:
+                note("unwound")
+            return [len(mail), slow]
+        """,
+    )
+    shell.runner()
+    agent = start(shell)
+    until(lambda: "slow begins" in notes(shell), "the step is under way")
+    shell.beats()
+    assert shell.column("status", agent) == "running"
+    (shell.place / "go").touch()
+    waits(shell, agent)
+    assert notes(shell) == ["slow begins", "slow ends"]
+    assert (shell.place / "buffered").read_text() == "written"
+    shell("send", agent, "go on")
+    assert result(shell, agent) == {"value": [1, "slow"]}
+    assert notes(shell) == ["slow begins", "slow ends", "unwound"]

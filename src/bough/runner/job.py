@@ -23,7 +23,7 @@ from bough.runner.door import door_of
 from bough.runner.drivers import UnknownDriver, command_line
 from bough.runner.environment import environment_of
 from bough.runner.git import GitError, open_repository
-from bough.runner.insist import insist
+from bough.runner.insist import insist, parked
 from bough.runner.output import Batches
 from bough.runner.strays import boot_id, kill_strays
 from bough.runner.worktree import Workspace
@@ -95,7 +95,7 @@ class Job:
     async def _parked(self) -> bool:
         """Park as the program asked; False when what it waits for has happened already."""
         conditions, self.park_at_end = self.park_at_end or {}, None
-        return (await insist(lambda: self._client.park(**conditions))).parked
+        return await parked(self._client, conditions, lambda: self._dropped is not None)
 
     def pause(self, *, on: bool) -> None:
         """Hold the program, or let it go on."""
