@@ -34,12 +34,14 @@ import asyncio, sys
 from pathlib import Path
 from bough.client.database import open_client
 from bough.runner.runner import Runner
+from bough.surfaces.agent_api.server import open_door
 async def main(dsn, home, lease_s):
     async with open_client(dsn, actor="runner", pooled=4) as client:
         runner = Runner(client, dsn, home=Path(home), slots=10, lease_s=int(lease_s))
-        await runner.enroll()
-        print(runner.id, flush=True)
-        await runner.run()
+        async with open_door(runner, dsn):
+            await runner.enroll()
+            print(runner.id, flush=True)
+            await runner.run()
 asyncio.run(main(*sys.argv[1:]))
 """
 IN_A_ROW = """

@@ -1,12 +1,15 @@
 """Pause holds a subtree where it is and resume lets each go on from there."""
 
-from uuid import UUID
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
-from conftest import Kernel, enroll_runner, run_agent, spawn_agent
+from conftest import Kernel, Sessions, enroll_runner, run_agent, spawn_agent
 from locks import assert_sound
 
-from bough.client.errors import AgentEnded
+from bough.client.errors import AgentEnded, StaleLease
+from bough.client.insist import parked
 from bough.client.rows import Changed, Spawned
 
 
@@ -109,3 +112,32 @@ async def test_a_paused_agent_of_a_dead_runner_is_claimed_only_after_it_was_resu
     assert await kernel.claim(heir, slots=9) == []
     await kernel.resume(agent.id)
     assert [(c.id, c.lease_epoch) for c in await kernel.claim(heir, slots=9)] == [(agent.id, 2)]
+
+
+async def test_an_agent_paused_in_the_moment_of_parking_parks_when_it_goes_on(
+    sessions: Sessions,
+) -> None:
+    client = await sessions.client(pooled=2)
+    agent = await run_agent(client)
+    await client.pause(agent.id, reason="now")
+    wanted: dict[str, Any] = {"agent_id": agent.id, "epoch": 1, "seconds": 3600}
+    parking = asyncio.create_task(parked(client, wanted, lambda: False))
+    await client.resume(agent.id)
+    assert await parking
+    assert (await client.show(agent.id)).status == "waiting"
+
+
+async def test_a_parking_that_was_answered_to_nobody_ends_with_the_next_lease(
+    sessions: Sessions,
+) -> None:
+    client = await sessions.client(pooled=2)
+    agent = await run_agent(client)
+    wanted: dict[str, Any] = {"agent_id": agent.id, "epoch": 1, "for_messages": True}
+    assert await parked(client, wanted, lambda: False)
+    again = asyncio.create_task(parked(client, wanted, lambda: False))
+    await client.send(uuid4(), sender_id=None, recipient_id=agent.id, payload={})
+    runner = (await client.show(agent.id)).runner_id
+    assert runner
+    await client.claim(runner, slots=1, root_id=agent.id)
+    with pytest.raises(StaleLease):
+        await again

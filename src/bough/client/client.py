@@ -15,6 +15,7 @@ from bough.client import rows
 from bough.client.budgets import BudgetCalls
 from bough.client.errors import AgentEnded, AgentNotFound, StaleLease, translated
 from bough.client.mail import MailCalls
+from bough.client.steps import StepCalls
 
 _AGENT = cast("LiteralString", ", ".join(f.name for f in fields(rows.Agent)))
 _RUNNER = cast("LiteralString", ", ".join(f.name for f in fields(rows.Runner)))
@@ -41,7 +42,7 @@ class Spawn:
     max_running: int | None = None
 
 
-class Client(BudgetCalls, MailCalls):
+class Client(BudgetCalls, MailCalls, StepCalls):
     """All that a program may ask of the kernel, but for what only a runner does."""
 
     async def spawn(self, what: Spawn) -> rows.Spawned:

@@ -157,6 +157,12 @@ BY_SQLSTATE: dict[str, type[BoughError]] = {
 }
 
 
+def from_code(code: str, message: str) -> BoughError:
+    """The error that has this code."""
+    known = {cls.code: cls for cls in BoughError.__subclasses__()}
+    return known.get(code, BoughError)(message)
+
+
 def from_postgres(error: psycopg.Error) -> BoughError:
     """The error of ours that stands for one of PostgreSQL's; the message stays one line."""
     diag = error.diag

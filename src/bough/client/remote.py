@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from bough.client import wire
-from bough.client.errors import BoughError, NotYours, ServerUnavailable
+from bough.client.errors import NotYours, ServerUnavailable, from_code
 from bough.client.runner_calls import RunnerClient
 
 HINT_S = 20.0
@@ -25,8 +25,8 @@ HINT_S = 20.0
 ALLOWED = frozenset(
     """
     account acknowledge approvals broadcast charge find finish freeze_budget grant_budget inbox
-    ledger logs pause ps receive record_merge release report request_approval reserve resume send
-    settle show spawn statistics terminate transfer_budget tree unfreeze_budget
+    ledger logs pause ps receive record_merge record_step release report request_approval reserve
+    resume send settle show spawn statistics steps terminate transfer_budget tree unfreeze_budget
     """.split()  # noqa: SIM905 - a list of quoted words would be read by nobody
 )
 """What an agent may call; the runner fills in who it is, and its lease."""
@@ -59,8 +59,8 @@ class RemoteClient(RunnerClient):
             self._where.hostname or "127.0.0.1", self._where.port, timeout=timeout_s
         )
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        body = json.dumps(wire.plain(values))
         try:
-            body = json.dumps(wire.plain(values))
             connection.request("POST", f"/v1/{verb}", body, headers)
             answer: dict[str, Any] = json.loads(connection.getresponse().read())
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -68,13 +68,8 @@ class RemoteClient(RunnerClient):
         finally:
             connection.close()
         if "error" in answer:
-            raise _error_of(answer["error"])
+            raise from_code(answer["error"]["code"], answer["error"]["message"])
         return answer["result"]
-
-
-def _error_of(told: dict[str, str]) -> BoughError:
-    known = {cls.code: cls for cls in BoughError.__subclasses__()}
-    return known.get(told["code"], BoughError)(told["message"])
 
 
 def _no_database() -> Never:

@@ -91,6 +91,25 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a function that was recorded: which word, of what, and what it gave."""
+
+    number: int
+    word: str
+    name: str | None
+    result: Json
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecorded:
+    """The result that stands; `is_new` is false when another was recorded before."""
+
+    recorded: Json
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """A piece of output; not always a whole line. dropped_bytes went before the first kept."""
 

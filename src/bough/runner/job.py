@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bough.client.errors import AgentEnded, BoughError, StaleLease
-from bough.client.insist import insist
+from bough.client.insist import insist, parked
 from bough.client.rows import Claimed, Json
 from bough.client.runner_calls import RunnerClient
 from bough.runner import program, workspace
@@ -95,7 +95,7 @@ class Job:
     async def _parked(self) -> bool:
         """Park as the program asked; False when what it waits for has happened already."""
         conditions, self.park_at_end = self.park_at_end or {}, None
-        return (await insist(lambda: self._client.park(**conditions))).parked
+        return await parked(self._client, conditions, lambda: self._dropped is not None)
 
     def pause(self, *, on: bool) -> None:
         """Hold the program, or let it go on."""

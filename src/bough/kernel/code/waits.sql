@@ -61,6 +61,9 @@ begin
     park.for_tokens || ' tokens', case when park.for_approval is not null then 'approval' end,
     park.seconds || ' s')
    where a.id = park.agent_id;
+  -- Whoever parks has not died of its mail: only leases that end otherwise got it in vain.
+  update bough.mail_heads h set deliveries = 0 where h.root_id = _agent.root_id
+     and h.recipient_id = park.agent_id and h.deliveries > 0;
   return query select true, null::text;
 end $$;
 comment on function bough_api.park is

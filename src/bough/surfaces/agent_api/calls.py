@@ -19,9 +19,11 @@ from bough.client.rows import Agent
 from bough.runner.runner import Runner
 
 _OWN = {"acknowledge", "charge", "finish", "inbox", "receive", "release", "report"} | {
+    "record_step",
     "request_approval",
     "reserve",
     "settle",
+    "steps",
 }
 """Only for the agent itself."""
 _BELOW = {"grant_budget", "freeze_budget", "unfreeze_budget", "terminate", "pause", "resume"}

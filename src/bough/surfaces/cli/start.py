@@ -22,8 +22,9 @@ from bough.client.hints import listening
 from bough.client.insist import insist
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
-from bough.runner.drivers import UnknownDriver, check_program
-from bough.runner.git import commit_of, open_repository
+from bough.runner.drivers import UnknownDriver, program_of
+from bough.runner.git import open_repository
+from bough.runner.lineage import start_below
 from bough.runner.runner import Runner
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
@@ -68,12 +69,11 @@ def _spawn_options(command: AnyCommand) -> AnyCommand:
 
 async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, Any]) -> Spawn:
     """Everything checked that can be before anything is made."""
-    program = {"argv": list(options["command"])}
     try:
-        check_program(options["driver"], program)
+        program = program_of(options["driver"], options["command"])
     except UnknownDriver as error:
         raise InvalidInput(str(error)) from error
-    for name in program["argv"][:1]:
+    for name in program.get("argv", [])[:1]:
         # A relative path is looked up in the worktree, which is not there yet.
         if (Path(name).is_absolute() or "/" not in name) and shutil.which(name) is None:
             raise AgentNotFound(f"there is no program '{name}'; install it or give another path")
@@ -84,13 +84,10 @@ async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, A
             f"say how much of the parent's {render.tokens(parent.available)} tokens it gets: "
             "--budget 30k"
         )
-    if parent and parent.repo_path:
-        repository = await open_repository(Path(parent.repo_path))
-        tip = await commit_of(repository.root, f"refs/heads/{parent.branch_name}")
-        base, target = tip or str(parent.base_commit), parent.branch_name
-    else:
+    start = await start_below(parent) if parent else None
+    if start is None:
         repository = await open_repository(options["repo"].absolute())
-        base, target = repository.head, repository.branch
+        start = str(repository.root), repository.head, repository.branch
     return Spawn(
         key=uuid4(),
         task=options["task"],
@@ -99,9 +96,9 @@ async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, A
         role=options["role"],
         driver=options["driver"],
         program=program,
-        repo_path=str(repository.root),
-        base_commit=base,
-        target_branch=target,
+        repo_path=start[0],
+        base_commit=start[1],
+        target_branch=start[2],
         timeout_s=options["timeout"],
         max_depth=options["max_depth"],
         max_children=options["max_children"],
@@ -112,7 +109,8 @@ async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, A
 @click.command(
     epilog="\b\nExamples:\n"
     '  bough run "tidy the code" -- ruff format .\n'
-    '  bough run "make the tests pass" --budget 200k --timeout 30m -- ./agent.sh {task}\n\n'
+    '  bough run "make the tests pass" --budget 200k --timeout 30m -- ./agent.sh {task}\n'
+    '  bough run "sum it up" --driver function -- mypackage.team:coordinator\n\n'
     "The program finds its task in BOUGH_TASK; {task} in its arguments stands for it too."
 )
 @_spawn_options
