@@ -15,7 +15,7 @@ begin
   return query
   select m.id, m.seq, m.sender_id, m.recipient_id, m.root_id, m.type::text, m.priority::text,
     case when m.seq <= h.received_seq then 'delivered' else 'queued' end, m.thread_id, m.reply_to,
-    m.reply_by, m.actor, m.payload, m.created_at
+    m.reply_by, m.actor, m.payload::jsonb, m.created_at
   from bough.mail_tails t
   left join bough.mail_heads h on h.root_id = t.root_id and h.recipient_id = t.recipient_id
     and h.priority = t.priority
@@ -39,7 +39,7 @@ language plpgsql stable security definer set search_path = '' as $$
 #variable_conflict use_column
 begin
   return query
-  select m.id, m.seq, m.sender_id, m.recipient_id, m.type::text, m.payload, m.created_at
+  select m.id, m.seq, m.sender_id, m.recipient_id, m.type::text, m.payload::jsonb, m.created_at
     from bough.messages m,
       (select coalesce(f.thread_id, f.id) as first from bough.messages f
         where f.id = thread.message_id) f

@@ -40,8 +40,10 @@ begin
      where not exists (select from bough.messages o where o.id = send.key)
     returning m.id, m.seq, m.recipient_id, true;
   if found then
-    update bough.messages m set answered_at = bough.now()
-     where m.id = send.reply_to and m.answered_at is null and m.reply_by is not null;
+    if send.reply_to is not null then
+      update bough.messages m set answered_at = bough.now()
+       where m.id = send.reply_to and m.answered_at is null and m.reply_by is not null;
+    end if;
     return;
   end if;
   return query select m.id, m.seq, m.recipient_id, false from bough.messages m

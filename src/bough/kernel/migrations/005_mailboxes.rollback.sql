@@ -16,8 +16,12 @@ alter table bough.messages
   drop constraint position_in_lane_is_unique,
   drop column thread_id, drop column reply_to, drop column reply_by, drop column answered_at,
   drop column expires_at, drop column actor,
+  alter column payload type jsonb,
+  add constraint payload_fits check (octet_length(payload::text) <= 10240),
   add constraint recipient_exists foreign key (recipient_id) references bough.agents,
   add constraint position_in_lane_is_unique unique (recipient_id, priority, seq);
+drop domain bough.payload;
+create index messages_of_tree on bough.messages (root_id, created_at);
 comment on column bough.messages.recipient_id is null;
 comment on column bough.messages.status is null;
 

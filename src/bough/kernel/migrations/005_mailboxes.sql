@@ -8,9 +8,15 @@
 -- Lock order: agents, budgets, approvals, requests, the advisory lock and the tail of a recipient,
 -- recipients by id, heads by lane, then waits by id.
 
+-- A rule on one column is a domain: prepared once a session, a table's CHECK at every statement.
+create domain bough.payload as jsonb
+  constraint payload_fits check (octet_length(value::text) <= 10240);
+
 drop trigger numbering on bough.messages;
 drop function bough.number_message();
+drop index bough.messages_of_tree;
 alter table bough.messages
+  drop constraint payload_fits, alter column payload type bough.payload,
   drop constraint recipient_exists, drop constraint position_in_lane_is_unique,
   add column thread_id uuid, add column reply_to uuid, add column reply_by timestamptz,
   add column answered_at timestamptz, add column expires_at timestamptz,
