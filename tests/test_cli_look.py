@@ -19,7 +19,7 @@ FIRST = "aaaa1111-0000-4000-8000-000000000001"
 SECOND = "aaaa2222-0000-4000-8000-000000000002"
 VERBS = [[name] for name in bough.list_commands(None)]  # pyright: ignore[reportArgumentType]
 BUDGET_VERBS = [["budget", name] for name in ("stats", "grant", "transfer", "freeze", "unfreeze")]
-DB_VERBS = [["db", name] for name in ("migrate", "rollback", "status", "verify", "stop")]
+DB_VERBS = [["db", name] for name in ("migrate", "rollback", "status", "verify", "purge", "stop")]
 
 
 def start(shell: Shell, agent: str) -> None:

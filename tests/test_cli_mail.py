@@ -69,5 +69,16 @@ def test_bad_words_about_mail_are_refused_in_one_line_and_send_nothing(shell: Sh
     assert shell.value("select count(*) from bough.messages") == 0
 
 
+def test_old_mail_of_the_ended_is_purged_and_other_mail_is_not(shell: Shell) -> None:
+    agent, ended = shell.plant(), shell.plant()
+    for to in (agent, ended):
+        shell("send", to, "x")
+    shell("kill", ended)
+    shell.value("update bough.messages set created_at = created_at - interval '2 days' returning 1")
+    assert shell("db", "purge").out == "0 messages deleted\n"
+    assert shell("db", "purge", "--older-than", "1d").out == "1 messages deleted\n"
+    assert len(shell.json("inbox", agent)) == 1
+
+
 def test_waiting_for_mail_that_does_not_come_ends_with_8(shell: Shell) -> None:
     assert shell("inbox", "--wait", "1s", code=8).out == ""

@@ -36,6 +36,18 @@ async def test_a_warning_is_written_once_when_most_is_used_and_again_after_a_top
     await kernel.grant_budget(agent.id, 1000)
     await kernel.charge(uuid4(), agent.id, Usage(tokens=700))
     assert await warnings() == 2
+    told = [(m.type, m.payload["used"]) for m in await kernel.inbox(agent.id)]
+    assert told == [("budget.warned", 800), ("budget.warned", 1600)]
+
+
+async def test_a_warning_is_no_obstacle_when_the_account_is_settled_after_its_agents_end(
+    kernel: Kernel,
+) -> None:
+    root = await run_agent(kernel, budget=1000)
+    key = uuid4()
+    await kernel.reserve(key, root.id, 900)
+    await kernel.complete(root.id, epoch=1, result={})
+    assert (await kernel.settle(key, root.id, Usage(tokens=900))).tokens_used == 900
 
 
 async def test_a_call_keeps_its_parts_its_model_and_its_price(kernel: Kernel) -> None:

@@ -187,6 +187,8 @@ def _from_connection(error: psycopg.Error, text: str) -> BoughError:
         return BadConfiguration(f"{text}; check user and password in BOUGH_DATABASE_URL")
     if isinstance(error, pg.InvalidCatalogName) or "does not exist" in text:
         return BadConfiguration(f"{text}; check BOUGH_DATABASE_URL")
+    if isinstance(error, pg.DeadlockDetected | pg.SerializationFailure):
+        return ServerUnavailable("PostgreSQL undid this call to let another pass; try it again")
     if isinstance(error, psycopg.OperationalError):
         return ServerUnavailable(f"PostgreSQL does not answer ({text}); see: bough doctor")
     return BoughError(text)

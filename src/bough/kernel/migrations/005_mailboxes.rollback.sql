@@ -45,3 +45,16 @@ end $$;
 comment on function bough.number_message() is 'Numbers mail in commit order; refuses the ended.';
 create trigger numbering before insert on bough.messages
   for each row execute function bough.number_message();
+
+create or replace function bough.tell_budget(
+  name text, account bough.budgets, more jsonb default '{}')
+returns void language plpgsql set search_path = '' as $$
+begin
+  insert into bough.events (root_id, agent_id, name, data)
+  values (account.root_id, account.agent_id, tell_budget.name, more || jsonb_strip_nulls(
+    jsonb_build_object('allocated', account.allocated, 'used', account.used,
+      'available', account.allocated - account.used - account.reserved,
+      'overdraft', nullif(account.overdraft, 0), 'reason', account.frozen_reason)));
+  perform bough.hint('bough_tree_' || account.root_id::text,
+    'bough_budget_' || account.agent_id::text);
+end $$;

@@ -99,6 +99,29 @@ comment on function bough.number_message() is
 create trigger numbering before insert on bough.messages
   for each row when (new.seq is null) execute function bough.number_message();
 
+-- An agent is told when most of its tokens are used, and when it has overdrawn.
+create or replace function bough.tell_budget(
+  name text, account bough.budgets, more jsonb default '{}')
+returns void language plpgsql set search_path = '' as $$
+begin
+  insert into bough.events (root_id, agent_id, name, data)
+  values (account.root_id, account.agent_id, tell_budget.name, more || jsonb_strip_nulls(
+    jsonb_build_object('allocated', account.allocated, 'used', account.used,
+      'available', account.allocated - account.used - account.reserved,
+      'overdraft', nullif(account.overdraft, 0), 'reason', account.frozen_reason)));
+  -- While the account's lock is held its agent cannot end, so the message is never refused. Not
+  -- from inside an end, which goes on to other accounts: its parent gets a message of its own.
+  if tell_budget.name in ('budget.warned', 'budget.overdrawn') and account.reclaimed_at is null
+      and pg_catalog.pg_trigger_depth() = 1 then
+    insert into bough.messages (recipient_id, type, priority, payload)
+    values (account.agent_id, tell_budget.name, 'high', jsonb_build_object(
+      'allocated', account.allocated, 'used', account.used,
+      'available', account.allocated - account.used - account.reserved));
+  end if;
+  perform bough.hint('bough_tree_' || account.root_id::text,
+    'bough_budget_' || account.agent_id::text);
+end $$;
+
 create table bough.waits (
   agent_id uuid constraint waits_pkey primary key
     constraint agent_exists references bough.agents,

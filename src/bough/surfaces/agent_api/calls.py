@@ -79,7 +79,7 @@ class Calls:
 
     async def _check_mail(self, who: Admitted, given: dict[str, Any]) -> None:
         kind = given.get("type", "message")
-        if kind.startswith(("child.", "approval.", "request.")):
+        if kind.startswith(("child.", "approval.", "request.", "budget.")):
             raise InvalidInput(f"only the kernel writes messages of type {kind}")
         to = given.get("recipient_id")
         if to and to != OPERATOR and (await self._client.show(to)).root_id != who.root_id:

@@ -7,7 +7,7 @@ from bough.client import embedded
 from bough.client.database import administer, external_address, forget_stamp
 from bough.client.errors import BadConfiguration, ServerUnavailable, translated
 from bough.surfaces.cli import render
-from bough.surfaces.cli.session import asynchronous, json_option
+from bough.surfaces.cli.session import Duration, asynchronous, connected, json_option
 
 
 async def _bare_address() -> str:
@@ -120,6 +120,19 @@ async def verify(as_json: bool) -> int:
     else:
         click.echo("sound: every budget adds up and every tree is whole")
     return 1 if broken else 0
+
+
+@db.command(epilog="\b\nExamples:\n  bough db purge\n  bough db purge --older-than 1d")
+@click.option("--older-than", type=Duration(), default=30 * 86400, help="[30d]")
+@json_option
+@asynchronous
+async def purge(older_than: int, as_json: bool) -> None:
+    """Delete old mail that is done with: acknowledged, dead, or of agents that have ended."""
+    gone = 0
+    async with connected() as client:
+        while found := await client.purge_mail(older_than_s=older_than):
+            gone += found
+    render.print_json({"purged": gone}) if as_json else click.echo(f"{gone:,} messages deleted")
 
 
 @db.command(epilog="\b\nExamples:\n  bough db stop")
