@@ -66,13 +66,13 @@ async def test_mail_that_an_agent_reads_and_parks_on_is_not_dead_after_five_leas
     sessions: Sessions,
 ) -> None:
     client = await sessions.client()
-    agent = await run_agent(client, budget=1_000)
+    agent = await run_agent(client, budget=10_000)
     runner = (await client.show(agent.id)).runner_id
     assert runner
     await client.send(uuid4(), sender_id=None, recipient_id=agent.id, payload={"text": "hold on"})
     for epoch in range(1, 9):
         assert len(await client.receive(agent.id, epoch=epoch)) == 1
-        assert (await client.park(agent.id, epoch=epoch, for_tokens=2_000)).parked
+        assert (await client.park(agent.id, epoch=epoch, for_tokens=11_000)).parked
         await client.grant_budget(agent.id, 2_000)
         await client.charge(uuid4(), agent.id, Usage(tokens=2_000))
         await client.claim(runner, slots=1, root_id=agent.id)
