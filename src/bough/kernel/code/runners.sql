@@ -30,10 +30,13 @@ begin
     raise exception 'runner % is retired; start a new one', left(runner_id::text, 8)
       using errcode = 'TR009';
   end if;
-  update bough.runners r set retired_at = bough.now()
-   where r.retired_at is null and r.expires_at < bough.now() - interval '1 hour'
-     and not exists (select from bough.agents a
-       where a.runner_id = r.id and a.completed_at is null);
+  -- Two that come back after a long sleep must not wait for each other.
+  update bough.runners r set retired_at = bough.now() where r.id in (
+    select o.id from bough.runners o
+     where o.retired_at is null and o.expires_at < bough.now() - interval '1 hour'
+       and not exists (select from bough.agents a
+         where a.runner_id = o.id and a.completed_at is null)
+       for no key update skip locked);
   perform bough_api._mind_budgets(runner_id);
   perform bough_api._mind_mail();
   perform bough_api.listen('bough_runner_' || runner_id::text, runner_id::text, _lease_s * 2);
