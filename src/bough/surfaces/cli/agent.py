@@ -44,7 +44,7 @@ def _me() -> UUID:
 @json_option
 @asynchronous
 async def report(text: str, progress: float | None, as_json: bool) -> None:
-    """Inside an agent: tell how far it is."""
+    """Tell how far this agent is."""
     me = _me()
     async with connected() as client:
         await client.report(me, epoch=0, progress=progress, note=text)
@@ -74,7 +74,7 @@ async def charge(
     operation: str,
     as_json: bool,
 ) -> int:
-    """Inside an agent: say what its own calls to a model have used; prints what is left."""
+    """Say what its calls to a model used; prints what is left."""
     me = _me()
     if input_ is not None or output is not None:
         parts = (input_ or 0, output or 0, cache_read, cache_write)
@@ -115,7 +115,7 @@ async def charge(
 @json_option
 @asynchronous
 async def finish(result: str | None, error: str | None, as_json: bool) -> None:
-    """Inside an agent: say what its result is."""
+    """Say what the result of this agent is."""
     me = _me()
     try:
         found: Any = json.loads(result) if result is not None else None
@@ -145,7 +145,7 @@ async def finish(result: str | None, error: str | None, as_json: bool) -> None:
 async def request_approval(
     question: str, expires: int, on_expiry: str, waiting: bool, as_json: bool
 ) -> int:
-    """Inside an agent: ask a person; prints the id, or with --wait the decision."""
+    """Ask a person; with --wait, until it is decided."""
     me = _me()
     key = uuid4()
     async with attached() as (client, listen):
@@ -183,7 +183,7 @@ async def _decision(client: RunnerClient, hints: Waiter, key: UUID, *, waiting: 
 async def park(
     messages: bool, children: str | None, tokens: int | None, seconds: int | None, as_json: bool
 ) -> None:
-    """Inside an agent: wait without a process once its program ends."""
+    """Wait without a process, once this program has ended."""
     _me()
     if not (messages or children or tokens or seconds):
         raise InvalidInput("say what to wait for: --messages, --children, --tokens or --for")

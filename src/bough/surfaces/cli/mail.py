@@ -121,7 +121,7 @@ def _name(agent_id: UUID | None) -> str | None:
 @json_option
 @asynchronous
 async def reply(message: str, text: str | None, json_payload: str | None, as_json: bool) -> None:
-    """Answer a message in your inbox and acknowledge it; prints the answer's id."""
+    """Answer a message in your inbox, and acknowledge it."""
     payload = payload_of(text, json_payload)
     async with connected() as client:
         to = one_of(message, [m.id for m in await client.inbox(inside())], "message")
@@ -199,7 +199,7 @@ async def _until_mail(
 @json_option
 @asynchronous
 async def ack(messages: tuple[str, ...], everything: bool, as_json: bool) -> None:
-    """Acknowledge messages in your inbox: they are done with and do not come again."""
+    """Be done with messages in your inbox: they do not come again."""
     if bool(messages) == everything:
         raise InvalidInput("say which messages, or --all")
     async with connected() as client:

@@ -198,7 +198,7 @@ async def _end(client: RunnerClient, agent_id: UUID) -> None:
 @click.option("--parent", metavar="ID", help="Make it a child of this agent, from its budget.")
 @asynchronous
 async def spawn(as_json: bool, parent: str | None, **options: Any) -> None:
-    """Create an agent that a runner will start; inside an agent, a child of it. Prints its id."""
+    """Create an agent for a runner; inside an agent, a child. Prints its id."""
     async with connected() as client:
         me = inside()
         above = await named(client, parent or str(me)) if parent or me else None
