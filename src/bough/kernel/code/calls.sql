@@ -196,7 +196,7 @@ language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
   _payer_id uuid;
-  _ended record;
+  _reserved bigint;
 begin
   loop
     select b.agent_id into _payer_id from bough.reservations r
@@ -204,16 +204,12 @@ begin
      where r.id = release.key and r.agent_id = release.agent_id and r.ended_at is null
        for no key update of b;
     exit when not found;
-    with ended as (
-      update bough.reservations r set status = 'released'
-       where r.id = release.key and r.ended_at is null and r.payer_id = _payer_id
-      returning r.payer_id, r.tokens_reserved::bigint as reserved)
-    update bough.budgets b set reserved = b.reserved - e.reserved
-      from ended e where b.agent_id = e.payer_id
-      returning e.payer_id, e.reserved, b.available into _ended;
+    update bough.reservations r set status = 'released'
+     where r.id = release.key and r.ended_at is null and r.payer_id = _payer_id
+     returning r.tokens_reserved into _reserved;
     if found then
-      perform bough.hint('bough_budget_' || _ended.payer_id::text);
-      return query select release.key, _ended.reserved, _ended.available, true;
+      return query select release.key, _reserved, p.available, true
+        from bough_api._pay(_payer_id, _reserved, 0) p;
       return;
     end if;
   end loop;
@@ -250,8 +246,7 @@ begin
     select l.root_id, l.agent_id, 'reservation.expired', jsonb_build_object(
       'reservation', l.id, 'charged', l.tokens) from late l)
   select count(*) as calls, coalesce(sum(l.tokens), 0)::bigint as tokens into _late from late l;
-  update bough.budgets b set reserved = b.reserved - _late.tokens, used = b.used + _late.tokens
-   where b.agent_id = _payer_id;
+  perform bough_api._pay(_payer_id, _late.tokens, _late.tokens);
   return query select _payer_id, _late.calls, _late.tokens;
 end $$;
 comment on function bough_api.expire is

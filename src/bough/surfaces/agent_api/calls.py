@@ -67,10 +67,12 @@ class Calls:
         if verb == "send":
             await self._check_mail(who, given)
         named = [given[n] for n in ("ancestor_id", "from_id", "to_id") if given.get(n)]
+        if verb == "spawn" and "what" in given:
+            named.append(_parent_of(given["what"]))
         if "agent_id" in given and verb not in _OWN:
             named.append(given["agent_id"] or who.agent_id)
             given["agent_id"] = named[-1]
-        for target in named:
+        for target in set(named) - {who.agent_id}:
             await self._client.admit(token_hash, target)
         if verb in _BELOW and given["agent_id"] == who.agent_id:
             raise NotYours(f"an agent cannot {verb.partition('_')[0]} itself; its parent can")
@@ -123,16 +125,6 @@ class Calls:
         del values
         return await self._mine(who)
 
-    async def _spawn(self, who: Admitted, values: dict[str, Any]) -> Any:
-        what = wire.arguments(self._client.spawn, values).get("what")
-        if not isinstance(what, Spawn):
-            raise InvalidInput("spawn takes what: key, task, budget, program and more")
-        if what.parent_id is None or what.runner_id is not None:
-            raise NotYours("an agent spawns children: give parent_id, and no runner")
-        if what.parent_id not in {a.id for a in await self._mine(who)}:
-            raise NotYours(f"agent {str(what.parent_id)[:8]} is not at or below this one")
-        return await self._client.spawn(what)
-
     async def _approvals(self, who: Admitted, values: dict[str, Any]) -> Any:
         given = wire.arguments(self._client.approvals, values)
         return [a for a in await self._client.approvals(**given) if a.agent_id == who.agent_id]
@@ -161,4 +153,10 @@ class Calls:
         return who
 
 
-_SPECIAL = frozenset(["approvals", "find", "hint", "park", "ps", "spawn", "tree", "whoami"])
+_SPECIAL = frozenset(["approvals", "find", "hint", "park", "ps", "tree", "whoami"])
+
+
+def _parent_of(what: Spawn) -> UUID:
+    if what.parent_id is None or what.runner_id is not None:
+        raise NotYours("an agent spawns children: give parent_id, and no runner")
+    return what.parent_id
