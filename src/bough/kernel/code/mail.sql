@@ -95,7 +95,7 @@ begin
   update bough.mail_tails t set last_seq = t.last_seq + _count - 1
    where t.root_id = _first.root_id and t.recipient_id = send_many.recipient_id
      and t.priority = send_many.priority returning t.last_seq into _last;
-  if _last - 10000 > coalesce((select h.acknowledged_seq from bough.mail_heads h
+  if _last - bough.lane_size() > coalesce((select h.acknowledged_seq from bough.mail_heads h
       where h.root_id = _first.root_id and h.recipient_id = send_many.recipient_id
         and h.priority = send_many.priority), 0) then
     raise exception 'the mailbox of % is full: % more do not fit in lane %; try again later',

@@ -9,7 +9,8 @@ drop function bough.record_approval();
 drop domain bough.approval_status;
 drop trigger announcement on bough.messages;
 drop trigger numbering on bough.messages;
-drop function bough.announce_message(), bough.wake(uuid, text), bough.number_message();
+drop function bough.announce_message(), bough.wake(uuid, text), bough.number_message(),
+  bough.lane_size();
 delete from bough.messages where recipient_id = '00000000-0000-0000-0000-000000000000';
 drop index bough.messages_unanswered, bough.messages_of_thread;
 alter table bough.messages

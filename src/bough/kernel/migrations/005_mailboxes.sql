@@ -55,11 +55,16 @@ comment on column bough.mail_heads.ahead is 'Acknowledged above acknowledged_seq
 comment on column bough.mail_heads.lease_epoch is 'Under which lease received_seq was moved.';
 comment on column bough.mail_heads.deliveries is 'Leases that were given the oldest one in vain.';
 
+create function bough.lane_size() returns bigint language sql immutable as $$
+  select 10000::bigint
+$$;
+comment on function bough.lane_size() is 'Messages that a lane holds before it refuses more.';
+
 create function bough.number_message() returns trigger
 language plpgsql set search_path = '' as $$
 declare
   _operator constant uuid := '00000000-0000-0000-0000-000000000000'::uuid;
-  _most constant bigint := 10000;
+  _most constant bigint := bough.lane_size();
   _recipient record;
   _open bigint;
 begin
