@@ -19,8 +19,8 @@ from bough.client.client import Spawn
 from bough.client.database import open_client
 from bough.client.hints import listening, tree_channel
 from bough.client.runner_calls import RunnerClient
-from bough.runner.git import open_repository
 from bough.runner.runner import Runner
+from bough.runner.workspaces.git import open_repository
 
 AGENTS = 20
 PROGRAM = ["sh", "-c", "date +%s%N > ../$BOUGH_AGENT_ID.started"]

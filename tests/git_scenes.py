@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bough.runner.git import Repo, open_repository
-from bough.runner.workspace import Workspace, commit_rest, create
+from bough.runner.workspaces.git import Repo, open_repository
+from bough.runner.workspaces.workspace import Workspace, commit_rest, create
 
 AGENT = "6f1d2c3b-0000-4000-8000-000000000001"
 IDENTITY = ("-c", "user.name=Test", "-c", "user.email=test@localhost")

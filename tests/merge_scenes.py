@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from git_scenes import sh
 
-from bough.runner.git import Repo, open_repository
-from bough.runner.merge import Merged, merge
+from bough.runner.workspaces.git import Repo, open_repository
+from bough.runner.workspaces.merge import Merged, merge
 
 
 def commit(tree: Path, files: dict[str, str | None]) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bough.runner import processes, program
+from bough.runner.programs import processes, program
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 DAEMON = """
@@ -29,7 +29,7 @@ if "stay" in sys.argv: time.sleep(1000)
 RUNNER = """
 import asyncio, os, sys
 from pathlib import Path
-from bough.runner import program
+from bough.runner.programs import program
 async def nowhere(stream, chunk): pass
 async def main():
     argv = [sys.executable, "-I", "-S", "-c", sys.argv[1], "stay", "clear"]

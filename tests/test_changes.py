@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 from git_scenes import AGENT, commit, content, left_behind, reached, sh
 
-from bough.runner.git import Repo, commit_of
-from bough.runner.workspace import Workspace, WorkspaceError, changes, create, diff, remove
+from bough.runner.workspaces.git import Repo, commit_of
+from bough.runner.workspaces.workspace import (
+    Workspace,
+    WorkspaceError,
+    changes,
+    create,
+    diff,
+    remove,
+)
 
 pytest_plugins = ["git_scenes"]
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from cli import Shell, hold, until
 
-from bough.runner.processes import process
+from bough.runner.programs.processes import process
 
 pytest_plugins = ["cli"]
 

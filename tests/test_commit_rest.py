@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from git_scenes import clean_on_its_branch, commit, content, reached, rest, sh
 
-from bough.runner.workspace import Workspace, WorkspaceError, changes, remove
+from bough.runner.workspaces.workspace import Workspace, WorkspaceError, changes, remove
 
 pytest_plugins = ["git_scenes"]
 

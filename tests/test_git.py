@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 from git_scenes import AGENT, commit, content, rest, sh
 
-from bough.runner.git import GitError, NoCommit, NoRepositoryHere, Repo, git, open_repository
-from bough.runner.workspace import create
+from bough.runner.workspaces.git import (
+    GitError,
+    NoCommit,
+    NoRepositoryHere,
+    Repo,
+    git,
+    open_repository,
+)
+from bough.runner.workspaces.workspace import create
 
 pytest_plugins = ["git_scenes"]
 

@@ -8,8 +8,8 @@ import pytest
 from git_scenes import sh
 from merge_scenes import LINES, commit, into, state
 
-from bough.runner.git import Repo, open_repository
-from bough.runner.merge import Merged, TargetDirty
+from bough.runner.workspaces.git import Repo, open_repository
+from bough.runner.workspaces.merge import Merged, TargetDirty
 
 pytest_plugins = ["merge_scenes"]
 

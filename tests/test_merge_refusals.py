@@ -7,8 +7,8 @@ import pytest
 from git_scenes import sh
 from merge_scenes import commit, into, state
 
-from bough.runner.git import GitError, NoCommit, Repo
-from bough.runner.merge import MergeConflict, TargetDirty
+from bough.runner.workspaces.git import GitError, NoCommit, Repo
+from bough.runner.workspaces.merge import MergeConflict, TargetDirty
 
 pytest_plugins = ["merge_scenes"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from programs import end, nothing_is_left, start, until
 
-from bough.runner import output, processes
+from bough.runner.programs import output, processes
 
 pytestmark = pytest.mark.skipif(not processes.LINUX, reason="looks into /proc")
 

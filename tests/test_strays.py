@@ -23,7 +23,7 @@ from programs import (
     until,
 )
 
-from bough.runner import processes, program
+from bough.runner.programs import processes, program
 
 pytestmark = pytest.mark.skipif(not processes.LINUX, reason="looks into /proc")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from git_scenes import AGENT, clean_on_its_branch, commit, content, left_behind, rest, sh
 
-from bough.runner.git import Repo, locked
-from bough.runner.workspace import Workspace, changes, create, location, remove
+from bough.runner.workspaces.git import Repo, locked
+from bough.runner.workspaces.workspace import Workspace, changes, create, location, remove
 
 pytest_plugins = ["git_scenes"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from git_scenes import AGENT, clean_on_its_branch, commit, content, left_behind, rest, sh
 
-from bough.runner.git import Repo
-from bough.runner.workspace import WorkspaceError, changes, create, location
+from bough.runner.workspaces.git import Repo
+from bough.runner.workspaces.workspace import WorkspaceError, changes, create, location
 
 TWIN = "7f1d2c3b-0000-4000-8000-000000000002"
 pytest_plugins = ["git_scenes"]
@@ -27,7 +27,8 @@ async def test_a_creation_killed_half_way_is_made_anew(
     mark = tmp_path / "mark"
     sh(repository.root, "config", "filter.slow.smudge", f"echo $$ >'{mark}'; exec sleep 600")
     code = (
-        "import asyncio,sys;from pathlib import Path;from bough.runner import git,workspace as w\n"
+        "import asyncio,sys;from pathlib import Path;from bough.runner.workspaces import git\n"
+        "from bough.runner.workspaces import workspace as w\n"
         "async def main():\n"
         "  r=await git.open_repository(Path(sys.argv[1]))\n"
         "  await w.create(r,agent_id=sys.argv[2],task='t',home=Path(sys.argv[3]),base='main')\n"

@@ -24,8 +24,8 @@ from bough.client.rows import Agent, Json
 from bough.runner.drivers import UnknownDriver, program_of
 from bough.runner.journal import IN_STEP, Journal, NotYet, StepFailed, whole_seconds
 from bough.runner.lineage import merge_agent, start_below
-from bough.runner.merge import Merged
 from bough.runner.talk import Talk
+from bough.runner.workspaces.merge import Merged
 
 _SHORT_S = 0.5
 """So short a sleep is not worth a new process."""

@@ -26,8 +26,8 @@ from bough.client.errors import BoughError
 from bough.client.remote import acting_agent
 from bough.client.rows import Json
 from bough.runner.context import Context
-from bough.runner.git import GitError
 from bough.runner.journal import FunctionChanged, Journal, Parked, PatientClient, StepFailed
+from bough.runner.workspaces.git import GitError
 
 Function = Callable[[Context], Awaitable[Any]]
 _OURS = (BoughError, GitError, StepFailed, FunctionChanged)

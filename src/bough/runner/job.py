@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,27 +17,17 @@ from bough.client.errors import AgentEnded, BoughError, StaleLease
 from bough.client.insist import insist, parked
 from bough.client.rows import Claimed, Json
 from bough.client.runner_calls import RunnerClient
-from bough.runner import program, workspace
-from bough.runner.changes import changes
 from bough.runner.door import door_of
 from bough.runner.drivers import UnknownDriver, command_line
 from bough.runner.environment import environment_of
-from bough.runner.git import GitError, open_repository
-from bough.runner.output import Batches
-from bough.runner.strays import boot_id, kill_strays
-from bough.runner.worktree import Workspace
+from bough.runner.programs import program
+from bough.runner.programs.output import Batches
+from bough.runner.programs.strays import boot_id, kill_strays
+from bough.runner.workplace import Failure, Workplace
 
 _log = logging.getLogger(__name__)
 _TAIL_CHARS = 2000
 GRACE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure(Exception):
-    """The agent cannot go on: the code and the message that will be recorded."""
-
-    code: str
-    message: str
 
 
 class Job:
@@ -50,10 +39,9 @@ class Job:
         self.agent = agent
         self.park_at_end: dict[str, Any] | None = None
         self._client = client
-        self._home = home
+        self._workplace = Workplace(client, agent, home)
         self._url = url
         self._program: program.Program | None = None
-        self._workspace: Workspace | None = None
         self._paused = False
         self._dropped: str | None = None
         self._tail: deque[str] = deque(maxlen=50)
@@ -77,8 +65,8 @@ class Job:
             ended = await self._work()
             # Who has lost the agent hears it again when it reports the end, which is then kept.
             with contextlib.suppress(StaleLease):
-                await self._save()
-        except _Failure as failure:
+                await self._workplace.save(lost=self._dropped == "lost")
+        except Failure as failure:
             if self._dropped is None:
                 await self.fail(failure.code, failure.message)
                 return False
@@ -115,7 +103,7 @@ class Job:
         agent = self.agent
         if agent.lease_epoch > 1:
             await self._end_predecessor()
-        place = await self._open_workspace()
+        place = await self._workplace.open()
         argv = self._command_line()
         deadline_s = self._remaining_s()
         if self._dropped:
@@ -133,7 +121,7 @@ class Job:
             )
         except program.CannotStartError as error:
             await batches.close()
-            raise _Failure("program_not_started", str(error)) from error
+            raise Failure("program_not_started", str(error)) from error
         self._program = running
         if self._dropped:
             await running.stop(grace_s=GRACE_S, reason=self._dropped)
@@ -155,7 +143,7 @@ class Job:
         try:
             return list(command_line(self.agent))
         except UnknownDriver as error:
-            raise _Failure("unknown_driver", str(error)) from error
+            raise Failure("unknown_driver", str(error)) from error
 
     def _remaining_s(self) -> float | None:
         agent = self.agent
@@ -165,7 +153,7 @@ class Job:
             return float(agent.timeout_s)
         remaining = agent.timeout_s - (datetime.now(UTC) - agent.started_at).total_seconds()
         if remaining <= 0:
-            raise _Failure(
+            raise Failure(
                 "deadline", f"its time-out of {agent.timeout_s} s passed while no runner had it"
             )
         return remaining
@@ -198,69 +186,6 @@ class Job:
         await insist(
             lambda: self._client.log(
                 self.agent.id, epoch=self.agent.lease_epoch, streams=[stream], contents=[text]
-            )
-        )
-
-    async def _open_workspace(self) -> Path:
-        agent = self.agent
-        if agent.repo_path is None or agent.base_commit is None:
-            place = self._home / "scratch" / str(agent.id)
-            place.mkdir(parents=True, exist_ok=True)
-            return place
-        try:
-            repository = await open_repository(Path(agent.repo_path))
-            made = await workspace.create(
-                repository,
-                agent_id=str(agent.id),
-                task=agent.task,
-                home=self._home,
-                base=agent.base_commit,
-            )
-        except (GitError, OSError) as error:
-            await insist(lambda: self._client.fail_workspace(agent.id, epoch=agent.lease_epoch))
-            raise _Failure("workspace_failed", str(error)) from error
-        self._workspace = made
-        await insist(
-            lambda: self._client.open_workspace(
-                agent.id,
-                epoch=agent.lease_epoch,
-                path=str(made.path),
-                branch=made.branch,
-                base_commit=made.base_commit,
-            )
-        )
-        return made.path
-
-    async def _save(self) -> None:
-        """Commit what the program left, unless another runner has the worktree by now."""
-        made = self._workspace
-        if made is None or self._dropped == "lost":
-            return
-        agent = self.agent
-        # Nothing to append: only asks whether the agent, and so its worktree, is still ours.
-        await insist(
-            lambda: self._client.log(agent.id, epoch=agent.lease_epoch, streams=[], contents=[])
-        )
-        try:
-            head = await workspace.commit_rest(
-                made,
-                message=f"{agent.task.strip().splitlines()[0][:72]}\n\nAgent: {agent.id}",
-                author_name=f"bough {agent.role}",
-                author_email=f"{str(agent.id)[:8]}@bough.invalid",
-            )
-            changed = await changes(made)
-        except (GitError, OSError) as error:
-            raise _Failure(
-                "workspace_not_saved", f"{error}; the files are in {made.path}"
-            ) from error
-        await insist(
-            lambda: self._client.save_workspace(
-                agent.id,
-                epoch=agent.lease_epoch,
-                head_commit=head,
-                files=len(changed),
-                added=sum(c.lines_added or 0 for c in changed),
-                removed=sum(c.lines_removed or 0 for c in changed),
             )
         )
 

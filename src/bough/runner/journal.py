@@ -27,8 +27,8 @@ from bough.client.errors import (
 from bough.client.insist import insist
 from bough.client.remote import RemoteClient
 from bough.client.rows import Json, Step
-from bough.runner.git import GitError
-from bough.runner.merge import MergeConflict
+from bough.runner.workspaces.git import GitError
+from bough.runner.workspaces.merge import MergeConflict
 
 Value = TypeVar("Value")
 IN_STEP: ContextVar[bool] = ContextVar("in_step", default=False)

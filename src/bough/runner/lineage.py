@@ -10,9 +10,9 @@ from pathlib import Path
 from bough.client.errors import IllegalTransition, NoWorkspace
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
-from bough.runner.git import commit_of, open_repository
-from bough.runner.merge import MergeConflict, Merged, merge
-from bough.runner.worktree import Workspace
+from bough.runner.workspaces.git import commit_of, open_repository
+from bough.runner.workspaces.merge import MergeConflict, Merged, merge
+from bough.runner.workspaces.worktree import Workspace
 
 
 def workspace_of(agent: Agent) -> Workspace:

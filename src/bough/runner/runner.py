@@ -22,8 +22,8 @@ from bough.client.hints import QUEUE_CHANNEL, Hints, listening, runner_channel
 from bough.client.rows import Claimed, Held
 from bough.client.runner_calls import RunnerClient
 from bough.runner.job import Job
-from bough.runner.processes import process
-from bough.runner.strays import boot_id
+from bough.runner.programs.processes import process
+from bough.runner.programs.strays import boot_id
 
 _log = logging.getLogger(__name__)
 LEASE_S = 15

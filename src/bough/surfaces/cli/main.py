@@ -136,7 +136,7 @@ def _explain(error: Exception) -> int:
         return _say(f"{error.format_message()} (see {path} --help)", "usage", 2)
     if isinstance(error, click.ClickException):
         return _say(error.format_message(), "usage", 2)
-    from bough.runner import git, merge
+    from bough.runner.workspaces import git, merge
 
     if isinstance(error, git.NoRepositoryHere | git.NoCommit):
         return _say(str(error), "no_repository", 3)

@@ -23,9 +23,9 @@ from bough.client.insist import insist
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.drivers import UnknownDriver, program_of
-from bough.runner.git import open_repository
 from bough.runner.lineage import start_below
 from bough.runner.runner import Runner
+from bough.runner.workspaces.git import open_repository
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
     AnyCommand,

@@ -4,9 +4,9 @@ import sys
 
 import click
 
-from bough.runner import changes
-from bough.runner.git import git
 from bough.runner.lineage import merge_agent, workspace_of
+from bough.runner.workspaces import changes
+from bough.runner.workspaces.git import git
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import asynchronous, connected, id_argument, json_option, named
 

@@ -23,8 +23,8 @@ import socket
 import traceback
 from pathlib import Path
 
-from bough.runner.keeper import IGNORED, KILL_AGAIN_S, Keeper, Watch, reap, say
-from bough.runner.processes import LINUX, below, processes, send
+from bough.runner.programs.keeper import IGNORED, KILL_AGAIN_S, Keeper, Watch, reap, say
+from bough.runner.programs.processes import LINUX, below, processes, send
 
 _PR_SET_CHILD_SUBREAPER = 36
 REQUESTS_FD = 3

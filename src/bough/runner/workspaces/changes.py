@@ -9,8 +9,8 @@ When it breaks: WorkspaceError or GitError, one line.
 from dataclasses import dataclass
 from typing import Literal
 
-from bough.runner.git import GitError, git
-from bough.runner.worktree import Workspace, named, places, snapshot
+from bough.runner.workspaces.git import GitError, git
+from bough.runner.workspaces.worktree import Workspace, named, places, snapshot
 
 _KINDS: dict[str, Literal["created", "deleted", "renamed"]] = {
     "A": "created",

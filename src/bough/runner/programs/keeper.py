@@ -24,7 +24,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from bough.runner.processes import LINUX, Process, below, process, processes, send
+from bough.runner.programs.processes import LINUX, Process, below, process, processes, send
 
 DEADLINE_GRACE_S = 5.0
 # A second look while killing: events alone suffice, this bounds the harm if one is ever missed.

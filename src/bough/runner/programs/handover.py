@@ -16,8 +16,8 @@ import socket
 import sys
 from pathlib import Path
 
-from bough.runner.executable import CannotStartError
-from bough.runner.nursery import REQUESTS_FD
+from bough.runner.programs.executable import CannotStartError
+from bough.runner.programs.nursery import REQUESTS_FD
 
 _TRIES = 3
 _ANSWER_S = 30.0
@@ -75,10 +75,10 @@ class Handover:
 
     def _start(self) -> socket.socket:
         ours, its = socket.socketpair()
-        packages = str(Path(__file__).parents[2])
+        packages = str(Path(__file__).parents[3])
         code = (
             f"import sys; sys.path.append({packages!r}); "
-            "from bough.runner.nursery import main; main()"
+            "from bough.runner.programs.nursery import main; main()"
         )
         # Of the runner's environment only what the interpreter may need: the rest may hold keys,
         # and the marker of an agent.

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bough.runner.git import GitError, commit_of, commit_tree, git, is_ancestor, run
+from bough.runner.workspaces.git import GitError, commit_of, commit_tree, git, is_ancestor, run
 
 READY = "bough-ready"  # in git's directory for the worktree, once all its files were written
 _ATTEMPTS = 3

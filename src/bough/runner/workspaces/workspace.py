@@ -19,8 +19,8 @@ import shutil
 import unicodedata
 from pathlib import Path
 
-from bough.runner.changes import Change, changes, diff
-from bough.runner.git import (
+from bough.runner.workspaces.changes import Change, changes, diff
+from bough.runner.workspaces.git import (
     Busy,
     GitError,
     Repo,
@@ -33,8 +33,8 @@ from bough.runner.git import (
     rescue,
     run,
 )
-from bough.runner.merge import merge_trees
-from bough.runner.worktree import (
+from bough.runner.workspaces.merge import merge_trees
+from bough.runner.workspaces.worktree import (
     READY,
     Snapshot,
     Workspace,

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bough.runner.processes import LINUX, Process, below, processes, send
+from bough.runner.programs.processes import LINUX, Process, below, processes, send
 
 _AGAIN_S = 0.01
 

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bough.runner.executable import (
+from bough.runner.programs.executable import (
     CannotStartError,
     DirectoryMissing,
     ProgramNotExecutable,
@@ -30,9 +30,9 @@ from bough.runner.executable import (
     find,
     refusal,
 )
-from bough.runner.handover import Handover
-from bough.runner.output import Output, pump
-from bough.runner.strays import Identity, StraysLeftError, boot_id, kill_strays
+from bough.runner.programs.handover import Handover
+from bough.runner.programs.output import Output, pump
+from bough.runner.programs.strays import Identity, StraysLeftError, boot_id, kill_strays
 
 __all__ = [
     "CannotStartError",

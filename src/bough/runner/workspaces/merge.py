@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bough.runner.git import (
+from bough.runner.workspaces.git import (
     GitError,
     NoCommit,
     Repo,
