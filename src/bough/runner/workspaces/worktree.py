@@ -7,6 +7,7 @@ When it breaks: WorkspaceError or GitError, one line.
 
 import asyncio
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -17,8 +18,10 @@ from pathlib import Path
 
 from bough.runner.workspaces.git import GitError, commit_of, commit_tree, git, is_ancestor, run
 
+REPOSITORY_LOCK = "bough-worktrees.lock"  # in the common git directory
 READY = "bough-ready"  # in git's directory for the worktree, once all its files were written
 _ATTEMPTS = 3
+_WRITING = "read-tree"
 _UNDER_WAY = (
     *("MERGE_HEAD", "MERGE_MODE", "MERGE_MSG", "MERGE_AUTOSTASH", "AUTO_MERGE", "SQUASH_MSG"),
     *("CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "rebase-merge", "rebase-apply"),
@@ -66,10 +69,16 @@ def named(what: str) -> Generator[None]:
 
 def admin_of(git_dir: Path, path: Path) -> Path | None:
     """Find git's own directory for the worktree at `path`, also when the worktree is gone."""
-    for admin in git_dir.glob(f"worktrees/{path.name}*"):
-        with contextlib.suppress(OSError):
-            if os.fsdecode((admin / "gitdir").read_bytes().rstrip(b"\n")) == f"{path}/.git":
-                return admin
+    for admin in git_dir.glob(f"worktrees/{glob.escape(path.name)}*"):
+        if place_of(admin) == path:
+            return admin
+    return None
+
+
+def place_of(admin: Path) -> Path | None:
+    """The worktree that a git directory of a worktree is for, whether or not it is there."""
+    with contextlib.suppress(OSError):
+        return Path(os.fsdecode((admin / "gitdir").read_bytes().rstrip(b"\n"))).parent
     return None
 
 
@@ -89,21 +98,36 @@ async def places(workspace: Workspace) -> tuple[Path, Path | None]:
     return git_dir, admin
 
 
-async def register(git_dir: Path, workspace: Workspace) -> Path:
-    """Add an empty worktree on the workspace's branch; return git's own directory for it."""
-    args = ("worktree", "add", "-q", "--no-checkout", str(workspace.path), workspace.branch)
+async def register(root: Path, git_dir: Path, path: Path, *what: str) -> Path:
+    """Add an empty worktree on `what`, a branch or `--detach` and a commit; its git directory."""
+    args = ("worktree", "add", "-q", "--no-checkout", *what[:-1], str(path), what[-1])
     for attempt in range(_ATTEMPTS):
         try:
-            await git(workspace.repo, *args)
+            await git(root, *args)
             break
         except GitError:  # our lock does not keep out a git that somebody runs by hand
             if attempt == _ATTEMPTS - 1:
                 raise
-            await discard(workspace.path, admin_of(git_dir, workspace.path))
-    admin = admin_of(git_dir, workspace.path)
+            await discard(path, admin_of(git_dir, path))
+    admin = admin_of(git_dir, path)
     if admin is None:
-        raise WorkspaceError(f"git made {workspace.path} but does not list it; see git worktree")
+        raise WorkspaceError(f"git made {path} but does not list it; see git worktree")
     return admin
+
+
+async def read_files(path: Path, admin: Path, commit: str) -> None:
+    """Write the files of `commit` into a worktree that nobody works in yet, new or a spare.
+
+    A spare's unchanged files are not even looked at: what it holds, its index knows.
+    """
+    env = tree_env(admin, path)
+    if (admin / "index").exists():
+        if commit_in(admin) == commit:
+            return
+        read = await run(path, _WRITING, "-m", "-u", commit, env=env)
+        if read.code == 0:
+            return
+    await git(path, _WRITING, "--reset", "-u", commit, env=env)
 
 
 async def discard(path: Path, admin: Path | None) -> None:
@@ -114,6 +138,12 @@ async def discard(path: Path, admin: Path | None) -> None:
         await asyncio.to_thread(shutil.rmtree, path)
     if admin:
         await asyncio.to_thread(shutil.rmtree, admin)
+
+
+def commit_in(admin: Path) -> str | None:
+    """The commit that a worktree is detached at; None when it is on a branch."""
+    head = (admin / "HEAD").read_text().strip()
+    return head if re.fullmatch("[0-9a-f]{40,64}", head) else None
 
 
 async def repair(path: Path, admin: Path) -> None:
