@@ -17,6 +17,7 @@ import unicodedata
 from pathlib import Path
 
 from bough.runner.workspaces import pool
+from bough.runner.workspaces.furnish import discard_all, include, missing_submodules, restore
 from bough.runner.workspaces.git import (
     Busy,
     GitError,
@@ -32,11 +33,9 @@ from bough.runner.workspaces.worktree import (
     Workspace,
     WorkspaceError,
     admin_of,
-    discard,
     named,
     read_files,
     register,
-    repair,
 )
 
 log = logging.getLogger(__name__)
@@ -125,10 +124,10 @@ async def _create(repository: Repo, workspace: Workspace, refs: dict[str, str]) 
                 async with locked(path, patience_s=0):
                     pass  # nobody is writing its files, and under our lock nobody can begin to
             if admin and (admin / READY).exists():
-                await repair(path, admin)
+                await restore(git_dir, workspace, admin)
                 return workspace
             if admin:
-                await discard(path, admin)
+                await discard_all(git_dir, workspace, admin)
             if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
                 raise WorkspaceError(f"{path} is in the way and no workspace; move it elsewhere")
             try:
@@ -137,19 +136,20 @@ async def _create(repository: Repo, workspace: Workspace, refs: dict[str, str]) 
                 admin = await _place(git_dir, workspace)
                 await making.enter_async_context(locked(path, patience_s=0))
             except BaseException:
-                await _undo(repository, path, refs)
+                await _undo(repository, workspace, refs)
                 raise
         try:  # the slow part holds only this directory's lock
             await read_files(path, admin, workspace.branch)
             pool.point_head(admin, workspace.branch)
-            (admin / READY).touch()
+            await _furnish(git_dir, workspace, admin)
+            (admin / READY).write_text(f"{workspace.base_commit}\n")
         except BaseException as error:
             free = _FULL_BYTES
             with contextlib.suppress(OSError):  # git itself does not say why it could not write
                 free = shutil.disk_usage(path).free
             async with locked(git_dir / REPOSITORY_LOCK):
-                await _undo(repository, path, refs)
-            if isinstance(error, GitError) and free < _FULL_BYTES:
+                await _undo(repository, workspace, refs)
+            if isinstance(error, GitError | OSError) and free < _FULL_BYTES:
                 raise WorkspaceError(f"the disk is full: {free} bytes free; {error}") from error
             raise
     log.info("made %s", path, extra={"event": "workspace.created"})
@@ -164,8 +164,17 @@ async def _place(git_dir: Path, workspace: Workspace) -> Path:
     return await register(workspace.repo, git_dir, workspace.path, workspace.branch)
 
 
-async def _undo(repository: Repo, path: Path, refs: dict[str, str]) -> None:
+async def _furnish(git_dir: Path, workspace: Workspace, admin: Path) -> None:
+    async for sub in missing_submodules(git_dir, workspace, admin):
+        store, ref = sub.repo, f"refs/heads/{sub.branch}"
+        refs = {} if await commit_of(store, ref) else {ref: sub.base_commit}
+        await _create(Repo(store, store, sub.base_commit, None), sub, refs)
+    await include(workspace.repo, workspace.path)
+
+
+async def _undo(repository: Repo, workspace: Workspace, refs: dict[str, str]) -> None:
     with contextlib.suppress(OSError):
-        await discard(path, admin_of(repository.git_dir, path))
+        admin = admin_of(repository.git_dir, workspace.path)
+        await discard_all(repository.git_dir, workspace, admin)
     orders = "".join(f"delete {ref} {commit}\n" for ref, commit in refs.items())
     await run(repository.root, "update-ref", "--stdin", input=orders)

@@ -123,6 +123,7 @@ async def _make(repository: Repo, path: Path, commit: str) -> None:
         except BaseException:
             async with locked(lock):
                 await discard(path, admin)
+            _forget(path.parent)
             raise
 
 
@@ -151,3 +152,9 @@ async def _sweep(repository: Repo, spare: Path, *, keep: int) -> None:
 async def drain(repository: Repo, folder: Path) -> None:
     """Remove every spare."""
     await _sweep(repository, folder / _FOLDER, keep=0)
+    _forget(folder / _FOLDER)
+
+
+def _forget(spare: Path) -> None:
+    with contextlib.suppress(OSError):  # others may be making one
+        spare.rmdir()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bough.runner.workspaces.changes import Change, changes, diff
 from bough.runner.workspaces.create import create, location
+from bough.runner.workspaces.furnish import restore, submodules_of
 from bough.runner.workspaces.git import (
     GitError,
     commit_of,
@@ -36,7 +37,6 @@ from bough.runner.workspaces.worktree import (
     mentioned,
     named,
     places,
-    repair,
     snapshot,
     tree_env,
     tree_of,
@@ -93,9 +93,16 @@ async def commit_rest(
         git_dir, admin = await places(workspace)
         if admin is None:
             raise WorkspaceError(f"{workspace.path} is gone; create the workspace again first")
-        await repair(workspace.path, admin)
-        async with snapshot(workspace.path, admin, keep=True) as shot:
-            new = await _settle(workspace, git_dir, admin, shot, **who)
+        await restore(git_dir, workspace, admin)
+        # Innermost first: what contains a submodule records the commit that it is at.
+        for sub, own in submodules_of(git_dir, workspace):
+            await _commit(sub, sub.repo, own, **who)
+        return await _commit(workspace, git_dir, admin, **who)
+
+
+async def _commit(workspace: Workspace, git_dir: Path, admin: Path, **who: str) -> str:
+    async with snapshot(workspace.path, admin, keep=True) as shot:
+        new = await _settle(workspace, git_dir, admin, shot, **who)
     if shot.nested:
         text, event = "left out repositories inside %s: %s", "workspace.nested_skipped"
         log.warning(text, workspace.path, quoted(shot.nested), extra={"event": event})
@@ -135,12 +142,14 @@ async def remove(workspace: Workspace, *, keep_branch: bool = True) -> None:
     """
     with named(f"{workspace.path} is not removed"):
         git_dir, admin = await places(workspace)
-        loose = await _last_commits(workspace, admin) if admin else []
+        loose = await _last_commits(workspace, git_dir, admin) if admin else []
         repo, ref = workspace.repo, f"refs/heads/{workspace.branch}"
         if not keep_branch:
             loose += [await commit_of(repo, ref) or "", *mentioned(git_dir / "logs" / ref)]
         agent, slug = workspace.branch.split("/")[1:]
         await rescue(repo, agent=agent, commits=loose, leaving="" if keep_branch else ref)
+        for sub, _ in submodules_of(git_dir, workspace):
+            await remove(sub, keep_branch=keep_branch)
         async with locked(git_dir / REPOSITORY_LOCK):
             await discard(workspace.path, admin)
         if not keep_branch:
@@ -150,14 +159,14 @@ async def remove(workspace: Workspace, *, keep_branch: bool = True) -> None:
     log.info("removed %s", workspace.path, extra={"event": "workspace.removed"})
 
 
-async def _last_commits(workspace: Workspace, admin: Path) -> list[str]:
+async def _last_commits(workspace: Workspace, git_dir: Path, admin: Path) -> list[str]:
     """Commit what is uncommitted, on no branch, and list every commit the worktree knows of."""
     repo, path = workspace.repo, workspace.path
     if (admin / "locked").exists():
         raise WorkspaceError(f"{path} is locked; first run: git -C {repo} worktree unlock {path}")
     if not (admin / READY).exists():
         return []
-    await repair(path, admin)
+    await restore(git_dir, workspace, admin)
     who = {"name": "Bough", "email": "bough@localhost", "message": f"Left in {path}"}
     async with snapshot(path, admin, keep=True) as shot:
         if shot.nested:

@@ -7,7 +7,6 @@ When it breaks: WorkspaceError or GitError, one line.
 
 import asyncio
 import contextlib
-import glob
 import os
 import re
 import shutil
@@ -69,7 +68,9 @@ def named(what: str) -> Generator[None]:
 
 def admin_of(git_dir: Path, path: Path) -> Path | None:
     """Find git's own directory for the worktree at `path`, also when the worktree is gone."""
-    for admin in git_dir.glob(f"worktrees/{glob.escape(path.name)}*"):
+    # git replaces in the name of its directory what a ref may not contain.
+    likely = re.sub("[^A-Za-z0-9_-]", "?", path.name)
+    for admin in git_dir.glob(f"worktrees/{likely}*"):
         if place_of(admin) == path:
             return admin
     return None
@@ -215,7 +216,8 @@ def mentioned(*roots: Path) -> list[str]:
     found: dict[str, None] = {}
     for root in roots:
         for file in (root, *root.rglob("*")):
-            if file.is_file() and not file.name.startswith("index") and "modules" not in file.parts:
+            inside = file.relative_to(root).parts
+            if file.is_file() and not file.name.startswith("index") and "modules" not in inside:
                 words = re.findall(rb"\b[0-9a-f]{40,64}\b", file.read_bytes())
                 found |= dict.fromkeys(word.decode() for word in words)
     return list(found)
