@@ -40,6 +40,7 @@ ROWS: dict[str, type[Any]] = {
     "complete": rows.Finish,
     "fail": rows.Finish,
     "strays": rows.Stray,
+    "take_ports": rows.Port,
     "logs": rows.LogLine,
     "events": rows.Event,
     "news": rows.Version,

@@ -5,7 +5,13 @@ from git_scenes import commit, sh
 
 from bough.client.errors import BadConfiguration
 from bough.runner.workspaces.git import Repo
-from bough.runner.workspaces.settings import MergeSettings, Settings, settings_at, settings_of
+from bough.runner.workspaces.settings import (
+    MergeSettings,
+    Settings,
+    WorkspaceSettings,
+    settings_at,
+    settings_of,
+)
 
 pytest_plugins = ["git_scenes"]
 
@@ -19,6 +25,16 @@ def test_every_key_of_the_table_merge_is_read() -> None:
     assert found == Settings(merge=expected)
     assert settings_of("") == Settings()
     assert settings_of("[merge]\ngate_timeout = 90\n").merge.gate_timeout_s == 90
+
+
+def test_every_key_of_the_table_workspace_is_read() -> None:
+    found = settings_of(
+        '[workspace]\nsetup = ["npm ci", "make"]\nsetup_timeout = "5m"\nports = 2\n'
+        "scratch = true\npool = 3\n"
+    )
+    expected = WorkspaceSettings(("npm ci", "make"), 300, 2, True, 3)
+    assert found == Settings(workspace=expected)
+    assert settings_of('[workspace]\nsetup = "make"\n').workspace.setup == ("make",)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +51,9 @@ def test_every_key_of_the_table_merge_is_read() -> None:
         ("[merge]\ngates = [1]\n", "merge.gates"),
         ('[merge]\ngate_timeout = "0s"\n', "merge.gate_timeout is '0s'; give a time"),
         ("[merge]\ngate_timeout = true\n", "merge.gate_timeout"),
+        ("[workspace]\nsetup = [1]\n", "workspace.setup"),
+        ("[workspace]\nports = 101\n", "workspace.ports is 101; give a whole number from 0 to"),
+        ("[workspace]\npool = true\n", "workspace.pool is True"),
         ('[merge]\ngate_timeout = "8days"\n', "merge.gate_timeout"),
     ],
 )

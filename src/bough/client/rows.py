@@ -91,6 +91,13 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True)
+class Port:
+    """A port on loopback that is an agent's until it ends."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """A step of a function that was recorded: which word, of what, and what it gave."""
 

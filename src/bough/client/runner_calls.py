@@ -81,6 +81,19 @@ class RunnerClient(Client):
             rows.Stray, "select * from bough_api.strays(%(boot)s)", {"boot": boot_id}
         )
 
+    async def take_ports(
+        self, agent_id: UUID, *, epoch: int, host: str, count: int, candidates: list[int]
+    ) -> list[rows.Port]:
+        """Ports of a machine for an agent, out of candidates that are free there; kept on resuming.
+
+        Raises LimitReached when there are too few, StaleLease; then none is taken.
+        """
+        return await self._all(
+            rows.Port,
+            "select * from bough_api.take_ports(%(id)s, %(epoch)s, %(host)s, %(count)s, %(free)s)",
+            {"id": agent_id, "epoch": epoch, "host": host, "count": count, "free": candidates},
+        )
+
     async def open_workspace(
         self, agent_id: UUID, *, epoch: int, path: str, branch: str, base_commit: str
     ) -> None:

@@ -23,6 +23,7 @@ from bough.runner.environment import environment_of
 from bough.runner.programs import program
 from bough.runner.programs.output import Batches
 from bough.runner.programs.strays import boot_id, kill_strays
+from bough.runner.spares import Spares
 from bough.runner.workplace import Failure, Workplace
 
 _log = logging.getLogger(__name__)
@@ -34,12 +35,18 @@ class Job:
     """Runs one agent; the runner tells it when others have stopped or paused the agent."""
 
     def __init__(
-        self, client: RunnerClient, agent: Claimed, home: Path, *, url: str | None = None
+        self,
+        client: RunnerClient,
+        agent: Claimed,
+        home: Path,
+        *,
+        url: str | None = None,
+        spares: Spares | None = None,
     ) -> None:
         self.agent = agent
         self.park_at_end: dict[str, Any] | None = None
         self._client = client
-        self._workplace = Workplace(client, agent, home)
+        self._workplace = Workplace(client, agent, home, spares)
         self._url = url
         self._program: program.Program | None = None
         self._paused = False
@@ -108,16 +115,37 @@ class Job:
         deadline_s = self._remaining_s()
         if self._dropped:
             return program.Exit(None, None, self._dropped, 0.0)
-        env = environment_of(agent, workspace=place)
+        env = environment_of(agent, workspace=place) | self._workplace.variables
+        stopped = await self._set_up(place, env)
+        if stopped:
+            return stopped
         env |= await door_of(self._client, agent, self._url)
+        return await self._drive(argv, place, env, deadline_s)
+
+    async def _set_up(self, place: Path, env: dict[str, str]) -> program.Exit | None:
+        """Do what the repository asks for in a new worktree; the exit if it was stopped in it."""
+        most = float(self._workplace.settings.setup_timeout_s)
+        for line in self._workplace.to_set_up:
+            ended = await self._drive(["sh", "-c", line], place, env, most)
+            if self._dropped:
+                return ended
+            if ended.code != 0:
+                what = f"exit code {ended.code}" if ended.code is not None else ended.reason
+                last = "".join(self._tail).strip().splitlines()[-1:] or ["it printed nothing"]
+                message = f"the set-up `{line}` ended with {what}: {last[0][:500]}"
+                raise Failure("setup_failed", f"{message} (bough.toml [workspace] setup)")
+        self._workplace.is_set_up()
+        self._tail.clear()
+        return None
+
+    async def _drive(
+        self, argv: list[str], place: Path, env: dict[str, str], deadline_s: float | None
+    ) -> program.Exit:
+        """Run one program to its end, its output kept; stopped with the agent."""
         batches = Batches(self._write)
         try:
             running = await program.start(
-                argv,
-                cwd=place,
-                env=env,
-                output=batches.add,
-                deadline_s=deadline_s,
+                argv, cwd=place, env=env, output=batches.add, deadline_s=deadline_s
             )
         except program.CannotStartError as error:
             await batches.close()

@@ -5,11 +5,19 @@ or its conflicts. When it breaks: NoWorkspace, IllegalTransition (the agent has 
 errors of `merge`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from bough.client.errors import IllegalTransition, NoWorkspace
+from bough.client.errors import (
+    AgentNotFound,
+    AmbiguousId,
+    IllegalTransition,
+    InvalidInput,
+    NoWorkspace,
+)
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
+from bough.runner.workspaces.bases import joined
 from bough.runner.workspaces.git import commit_of, open_repository
 from bough.runner.workspaces.merge import MergeConflict, Merged, merge
 from bough.runner.workspaces.worktree import Workspace
@@ -32,6 +40,25 @@ async def start_below(parent: Agent) -> tuple[str, str, str | None] | None:
     root = (await open_repository(Path(parent.repo_path))).root
     tip = await commit_of(root, f"refs/heads/{parent.branch_name}")
     return str(root), tip or str(parent.base_commit), parent.branch_name
+
+
+async def start_from(client: RunnerClient, root: Path, names: Sequence[str]) -> str:
+    """The commit that contains all of `names`: branches, commits or agents that saved their work.
+
+    Raises NoCommit, MergeConflict.
+    """
+    repository = await open_repository(root)
+    return await joined(repository, [await _commit_named(client, root, name) for name in names])
+
+
+async def _commit_named(client: RunnerClient, root: Path, name: str) -> str:
+    if await commit_of(root, name):
+        return name
+    try:
+        agent = await client.show(await client.find(name))
+    except (AgentNotFound, AmbiguousId, InvalidInput):
+        return name  # whoever looks for the commit says that there is none
+    return agent.head_commit or workspace_of(agent).branch
 
 
 async def merge_agent(

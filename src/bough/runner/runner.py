@@ -24,6 +24,7 @@ from bough.client.runner_calls import RunnerClient
 from bough.runner.job import Job
 from bough.runner.programs.processes import process
 from bough.runner.programs.strays import boot_id
+from bough.runner.spares import Spares
 
 _log = logging.getLogger(__name__)
 LEASE_S = 15
@@ -53,6 +54,7 @@ class Runner:
         self._lease_s = lease_s
         self._jobs: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
         self._drops: set[asyncio.Task[None]] = set()
+        self._spares = Spares()
         self._woken = asyncio.Event()
         self._stopping = False
         self.handed_back = 0
@@ -151,7 +153,7 @@ class Runner:
 
     def _begin(self, agent: Claimed) -> None:
         before = self._jobs.get(agent.id)
-        job = Job(self.client, agent, self._home, url=self.url)
+        job = Job(self.client, agent, self._home, url=self.url, spares=self._spares)
         task = asyncio.create_task(
             self._drive(job, after=before[1] if before else None), name=f"agent {agent.id}"
         )
@@ -221,5 +223,6 @@ class Runner:
         await asyncio.gather(*(job.drop("handed back") for job, _ in jobs))
         await asyncio.gather(*(task for _, task in jobs), return_exceptions=True)
         await asyncio.gather(*self._drops)
+        await self._spares.close()
         with contextlib.suppress(BoughError):
             await self.client.retire(self.id)

@@ -1,19 +1,28 @@
 """Where one agent works: its worktree opened, what it left saved, and both recorded.
 
 Guarantees: an agent with a repository never works outside a worktree of its own; what it leaves is
-committed before it is recorded. When it breaks: Failure, which becomes the agent's error.
+committed before it is recorded; what the repository's bough.toml asks for (set-up, ports, a scratch
+directory) is there before its program starts, and the set-up succeeded once in this worktree. When
+it breaks: Failure, which becomes the agent's error.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
+from bough.client.errors import BadConfiguration, LimitReached
 from bough.client.insist import insist
 from bough.client.rows import Claimed
 from bough.client.runner_calls import RunnerClient
+from bough.runner.ports import take_ports
+from bough.runner.spares import Spares
 from bough.runner.workspaces import workspace
 from bough.runner.workspaces.changes import changes
-from bough.runner.workspaces.git import GitError, open_repository
-from bough.runner.workspaces.worktree import Workspace
+from bough.runner.workspaces.git import GitError, Repo, open_repository
+from bough.runner.workspaces.settings import WorkspaceSettings, settings_at
+from bough.runner.workspaces.worktree import Workspace, admin_of
+
+_SET_UP = "bough-set-up"  # in git's directory for the worktree, once the set-up succeeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +34,36 @@ class Failure(Exception):
 
 
 class Workplace:
-    """The directory of one claimed agent."""
+    """The directory of one claimed agent, and what it finds there."""
 
-    def __init__(self, client: RunnerClient, agent: Claimed, home: Path) -> None:
+    def __init__(
+        self, client: RunnerClient, agent: Claimed, home: Path, spares: Spares | None = None
+    ) -> None:
+        self.variables: dict[str, str] = {}
+        self.settings = WorkspaceSettings()
         self._client = client
         self._agent = agent
         self._home = home
+        self._spares = spares
         self._workspace: Workspace | None = None
+        self._set_up: Path | None = None
 
     async def open(self) -> Path:
         """Make the worktree, or find it again; the directory. Raises Failure."""
         agent = self._agent
+        place = self._home / "scratch" / str(agent.id)
         if agent.repo_path is None or agent.base_commit is None:
-            place = self._home / "scratch" / str(agent.id)
             place.mkdir(parents=True, exist_ok=True)
+            await self._ask(place, own=place)
             return place
         try:
             repository = await open_repository(Path(agent.repo_path))
-            made = await workspace.create(
-                repository,
-                agent_id=str(agent.id),
-                task=agent.task,
-                home=self._home,
-                base=agent.base_commit,
-            )
-        except (GitError, OSError) as error:
+            self.settings = (await settings_at(repository.root, agent.base_commit)).workspace
+            await self._ask(place, own=None)
+            made = await self._create(repository, agent.base_commit)
+        except (GitError, OSError, BadConfiguration) as error:
             await insist(lambda: self._client.fail_workspace(agent.id, epoch=agent.lease_epoch))
             raise Failure("workspace_failed", str(error)) from error
-        self._workspace = made
         await insist(
             lambda: self._client.open_workspace(
                 agent.id,
@@ -63,6 +74,52 @@ class Workplace:
             )
         )
         return made.path
+
+    async def _create(self, repository: Repo, base: str) -> Workspace:
+        begun = monotonic()
+        agent = self._agent
+        made = await workspace.create(
+            repository, agent_id=str(agent.id), task=agent.task, home=self._home, base=base
+        )
+        if self._spares:
+            self._spares.used(
+                repository,
+                made.path.parent,
+                commit=made.base_commit,
+                took_s=monotonic() - begun,
+                wanted=self.settings.pool,
+            )
+        self._workspace = made
+        admin = admin_of(repository.git_dir, made.path)
+        self._set_up = admin / _SET_UP if admin else None
+        return made
+
+    async def _ask(self, scratch: Path, own: Path | None) -> None:
+        """Get the ports and the scratch directory that the repository or the spawn asked for."""
+        asked = self._agent.program
+        wanted = asked.get("ports")
+        count = max(self.settings.ports, wanted if isinstance(wanted, int) else 0)
+        if self.settings.scratch or asked.get("scratch") or own:
+            scratch.mkdir(parents=True, exist_ok=True)
+            self.variables["BOUGH_SCRATCH"] = str(scratch)
+        if count:
+            try:
+                ports = await insist(lambda: take_ports(self._client, self._agent, count))
+            except LimitReached as error:
+                raise Failure("no_ports", str(error)) from error
+            self.variables["BOUGH_PORT"] = str(ports[0])
+            self.variables["BOUGH_PORTS"] = " ".join(map(str, ports))
+
+    @property
+    def to_set_up(self) -> tuple[str, ...]:
+        """The set-up's commands, if they have not all succeeded here yet."""
+        done = self._set_up is None or self._set_up.exists()
+        return () if done else self.settings.setup
+
+    def is_set_up(self) -> None:
+        """Note that the set-up has succeeded: it is not done again when the agent resumes."""
+        if self._set_up:
+            self._set_up.touch()
 
     async def save(self, *, lost: bool) -> None:
         """Commit what the program left, unless another runner has the worktree by now (`lost`).

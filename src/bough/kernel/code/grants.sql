@@ -8,7 +8,7 @@ grant execute on function
   bough_api.spawn, bough_api.find, bough_api.report,
   bough_api.complete, bough_api.fail, bough_api.terminate, bough_api.pause, bough_api.resume,
   bough_api.enroll, bough_api.heartbeat, bough_api.retire, bough_api.claim,
-  bough_api.record_program, bough_api.strays,
+  bough_api.record_program, bough_api.strays, bough_api.take_ports,
   bough_api.open_workspace, bough_api.save_workspace, bough_api.fail_workspace,
   bough_api.record_merge,
   bough_api.log, bough_api.logs, bough_api.events, bough_api.listen, bough_api.news,

@@ -38,8 +38,21 @@ class MergeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkspaceSettings:
+    """Table `[workspace]`. `pool`: spare worktrees kept ready, None: where checkouts are slow."""
+
+    setup: tuple[str, ...] = ()
+    setup_timeout_s: int = 600
+    ports: int = 0
+    scratch: bool = False
+    pool: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of `bough.toml`."""
+
+    workspace: WorkspaceSettings = field(default_factory=WorkspaceSettings)
 
     merge: MergeSettings = field(default_factory=MergeSettings)
 
@@ -55,6 +68,19 @@ def _commands(value: object) -> tuple[str, ...]:
     if not all(isinstance(line, str) and line.strip() for line in lines):
         raise _Wrong('a list of shell commands, like ["make test"]')
     return tuple(map(str, lines))
+
+
+def _lines(value: object) -> tuple[str, ...]:
+    return _commands([value] if isinstance(value, str) else value)
+
+
+def _number(most: int) -> "Reader":
+    def read(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+            raise _Wrong(f"a whole number from 0 to {most}")
+        return value
+
+    return read
 
 
 def _seconds(value: object) -> int:
@@ -82,8 +108,16 @@ _MERGE: Mapping[str, tuple[str, Reader]] = {
     "gates": ("gates", _commands),
     "gate_timeout": ("gate_timeout_s", _seconds),
 }
+_WORKSPACE: Mapping[str, tuple[str, Reader]] = {
+    "setup": ("setup", _lines),
+    "setup_timeout": ("setup_timeout_s", _seconds),
+    "ports": ("ports", _number(100)),
+    "scratch": ("scratch", _truth),
+    "pool": ("pool", _number(100)),
+}
 _TABLES: Mapping[str, tuple[Callable[..., Any], Mapping[str, tuple[str, Reader]]]] = {
     "merge": (MergeSettings, _MERGE),
+    "workspace": (WorkspaceSettings, _WORKSPACE),
 }
 """For each table: what it becomes, and for each key the field and how its value is read."""
 

@@ -23,7 +23,7 @@ from bough.client.insist import insist
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.drivers import UnknownDriver, program_of
-from bough.runner.lineage import start_below
+from bough.runner.lineage import start_below, start_from
 from bough.runner.runner import Runner
 from bough.runner.workspaces.git import open_repository
 from bough.surfaces.cli import render
@@ -52,6 +52,14 @@ _OPTIONS = [
         default=".",
         help="The git repository.  [the current one]",
     ),
+    click.option(
+        "--base",
+        multiple=True,
+        metavar="REF",
+        help="Start from this branch, commit or agent; several: from their merge.",
+    ),
+    click.option("--ports", type=click.IntRange(0, 100), help="Ports of its own: BOUGH_PORTS."),
+    click.option("--scratch", is_flag=True, help="A directory outside git: BOUGH_SCRATCH."),
     click.option("--driver", default="command", show_default=True),
     click.option("--timeout", type=Duration(), help="Stop it after this time: 90s, 15m, 2h."),
     click.option("--max-depth", type=click.IntRange(0), help="Levels allowed below it."),
@@ -88,6 +96,11 @@ async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, A
     if start is None:
         repository = await open_repository(options["repo"].absolute())
         start = str(repository.root), repository.head, repository.branch
+    if options["base"]:
+        base = await start_from(client, Path(start[0]), options["base"])
+        start = start[0], base, start[2]
+    # What is not asked for stays out of the record.
+    program |= {name: options[name] for name in ("ports", "scratch") if options[name]}
     return Spawn(
         key=uuid4(),
         task=options["task"],
