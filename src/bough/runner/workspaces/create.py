@@ -34,6 +34,7 @@ from bough.runner.workspaces.worktree import (
     WorkspaceError,
     admin_of,
     named,
+    point_head,
     read_files,
     register,
 )
@@ -131,16 +132,14 @@ async def _create(repository: Repo, workspace: Workspace, refs: dict[str, str]) 
             if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
                 raise WorkspaceError(f"{path} is in the way and no workspace; move it elsewhere")
             try:
-                orders = "".join(f"create {ref} {commit}\n" for ref, commit in refs.items())
-                await git(workspace.repo, "update-ref", "--stdin", input=orders)
-                admin = await _place(git_dir, workspace)
+                admin = await _register(git_dir, workspace, refs)
                 await making.enter_async_context(locked(path, patience_s=0))
             except BaseException:
                 await _undo(repository, workspace, refs)
                 raise
         try:  # the slow part holds only this directory's lock
-            await read_files(path, admin, workspace.branch)
-            pool.point_head(admin, workspace.branch)
+            await read_files(path, admin, _wanted(workspace, refs))
+            point_head(admin, workspace.branch)
             await _furnish(git_dir, workspace, admin)
             (admin / READY).write_text(f"{workspace.base_commit}\n")
         except BaseException as error:
@@ -156,12 +155,30 @@ async def _create(repository: Repo, workspace: Workspace, refs: dict[str, str]) 
     return workspace
 
 
-async def _place(git_dir: Path, workspace: Workspace) -> Path:
-    """Take a spare or register an empty worktree; git's own directory for it."""
-    spare = await pool.take(git_dir, workspace, workspace.base_commit)
+def _wanted(workspace: Workspace, refs: dict[str, str]) -> str:
+    """What the branch is at, or will be once `refs` are made."""
+    ref = f"refs/heads/{workspace.branch}"
+    return refs.get(ref, ref)
+
+
+async def _register(git_dir: Path, workspace: Workspace, refs: dict[str, str]) -> Path:
+    """Make the refs and a worktree without files, or take a spare; git's directory for it."""
+    orders = "".join(f"create {ref} {commit}\n" for ref, commit in refs.items())
+    naming = ("update-ref", "--stdin")
+    wanted = _wanted(workspace, refs)
+    spare = pool.take(git_dir, workspace, wanted)
     if spare:
+        await git(workspace.repo, *naming, input=orders)
         return spare
-    return await register(workspace.repo, git_dir, workspace.path, workspace.branch)
+    # Side by side: neither needs the other, and each costs the start of a process or two.
+    placing = register(workspace.repo, git_dir, workspace.path, "--detach", wanted)
+    placed = asyncio.create_task(placing)
+    try:
+        await git(workspace.repo, *naming, input=orders)
+        return await placed
+    finally:
+        placed.cancel()
+        await asyncio.gather(placed, return_exceptions=True)
 
 
 async def _furnish(git_dir: Path, workspace: Workspace, admin: Path) -> None:

@@ -24,6 +24,7 @@ from bough.runner.workspaces.worktree import (
     place_of,
     read_files,
     register,
+    write_line,
 )
 
 _FOLDER = ".spare"
@@ -51,7 +52,7 @@ def _whole(git_dir: Path, admin: Path, path: Path) -> bool:
     return same and (admin / READY).exists() and (path / ".git").is_file()
 
 
-async def take(git_dir: Path, workspace: Workspace, wanted: str) -> Path | None:
+def take(git_dir: Path, workspace: Workspace, wanted: str) -> Path | None:
     """Turn a spare, if there is one, into the workspace at the commit `wanted`: its git directory.
 
     The caller holds the repository's lock; the files follow with `read_files`, after it.
@@ -69,24 +70,12 @@ async def take(git_dir: Path, workspace: Workspace, wanted: str) -> Path | None:
         if path.is_dir():
             path.rmdir()
         spare.rename(admin)
-        _write(admin / "gitdir", os.fsencode(path / ".git"))
+        write_line(admin / "gitdir", os.fsencode(path / ".git"))
         where.rename(path)
-        _write(path / ".git", b"gitdir: " + os.fsencode(admin))
+        write_line(path / ".git", b"gitdir: " + os.fsencode(admin))
         shutil.rmtree(admin / "logs", ignore_errors=True)
         return admin
     return None
-
-
-def _write(file: Path, line: bytes) -> None:
-    """Replace a file of one line as a whole."""
-    part = file.with_name(f"{file.name}.part")
-    part.write_bytes(line + b"\n")
-    part.replace(file)
-
-
-def point_head(admin: Path, branch: str) -> None:
-    """Put a worktree on its branch; its files are not touched."""
-    _write(admin / "HEAD", f"ref: refs/heads/{branch}".encode())
 
 
 async def fill(repository: Repo, folder: Path, *, commit: str, size: int) -> int:

@@ -147,6 +147,18 @@ def commit_in(admin: Path) -> str | None:
     return head if re.fullmatch("[0-9a-f]{40,64}", head) else None
 
 
+def point_head(admin: Path, branch: str) -> None:
+    """Put a worktree on its branch; its files are not touched."""
+    write_line(admin / "HEAD", f"ref: refs/heads/{branch}".encode())
+
+
+def write_line(file: Path, line: bytes) -> None:
+    """Replace a file of one line as a whole."""
+    part = file.with_name(f"{file.name}.part")
+    part.write_bytes(line + b"\n")
+    part.replace(file)
+
+
 async def repair(path: Path, admin: Path) -> None:
     """Give a worktree that was removed by hand its files back, as far as git knows them.
 
