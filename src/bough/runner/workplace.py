@@ -8,12 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bough.client.insist import insist
+from bough.client.paths import text_of
 from bough.client.rows import Claimed
 from bough.client.runner_calls import RunnerClient
+from bough.client.work_rows import FileChange
 from bough.runner.workspaces import workspace
-from bough.runner.workspaces.changes import changes
+from bough.runner.workspaces.changes import Change, changes
+from bough.runner.workspaces.disk import disk_bytes
 from bough.runner.workspaces.git import GitError, open_repository
 from bough.runner.workspaces.worktree import Workspace
+
+_FILES_LISTED = 10_000  # as many as the kernel keeps of one agent; it is told how many there are
+
+
+def _row(change: Change) -> FileChange:
+    return FileChange(
+        text_of(change.path),
+        change.kind,
+        change.lines_added,
+        change.lines_removed,
+        None if change.old_path is None else text_of(change.old_path),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,7 @@ class Workplace:
                 author_email=f"{str(agent.id)[:8]}@bough.invalid",
             )
             changed = await changes(made)
+            size = await disk_bytes(made.path)
         except (GitError, OSError) as error:
             message = f"{error}; the files are in {made.path}"
             raise Failure("workspace_not_saved", message) from error
@@ -95,5 +111,7 @@ class Workplace:
                 files=len(changed),
                 added=sum(c.lines_added or 0 for c in changed),
                 removed=sum(c.lines_removed or 0 for c in changed),
+                disk_bytes=size,
+                changed=[_row(change) for change in changed[:_FILES_LISTED]],
             )
         )

@@ -22,6 +22,8 @@ _VERBS = {
     "show": ("look", "Look"),
     "logs": ("follow", "Look"),
     "budget": ("budget", "Look"),
+    "stats": ("budget", "Look"),
+    "files": ("files", "Look"),
     "wait": ("follow", "Steer"),
     "kill": ("steer", "Steer"),
     "pause": ("steer", "Steer"),
