@@ -52,17 +52,15 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class KeptWorkspace:
-    """A worktree that was not removed yet. `since`: when its agent ended, or it was last merged.
-
-    is_target: another agent's work is still to be merged into its branch. host ran it last.
+    """A worktree that was not removed yet; age_s are the seconds since its agent ended or it was
+    last saved or merged. is_target: other work is to be merged into its branch still. host ran it.
     """
 
     id: UUID
     root_id: UUID
     task: str
     status: str
-    ended_at: datetime | None
-    since: datetime | None
+    age_s: int
     repository: str
     worktree_path: str
     branch_name: str

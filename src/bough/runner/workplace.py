@@ -4,6 +4,7 @@ Guarantees: an agent with a repository never works outside a worktree of its own
 committed before it is recorded. When it breaks: Failure, which becomes the agent's error.
 """
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from bough.client.work_rows import FileChange
 from bough.runner.workspaces import workspace
 from bough.runner.workspaces.changes import Change, changes
 from bough.runner.workspaces.disk import disk_bytes
-from bough.runner.workspaces.git import GitError, open_repository
-from bough.runner.workspaces.worktree import Workspace
+from bough.runner.workspaces.git import GitError, locked, open_repository
+from bough.runner.workspaces.worktree import Workspace, admin_of
 
 _FILES_LISTED = 10_000  # as many as the kernel keeps of one agent; it is told how many there are
 
@@ -47,6 +48,17 @@ class Workplace:
         self._agent = agent
         self._home = home
         self._workspace: Workspace | None = None
+        self._hold = AsyncExitStack()
+
+    async def close(self) -> None:
+        """Let the directory go: from now on it may be removed."""
+        await self._hold.aclose()
+
+    async def _keep(self, place: Path | None) -> None:
+        """Keep the directory from being removed until `close`; it goes with this process too."""
+        await self._hold.aclose()
+        if place:
+            await self._hold.enter_async_context(locked(place, shared=True))
 
     async def open(self) -> Path:
         """Make the worktree, or find it again; the directory. Raises Failure."""
@@ -54,6 +66,7 @@ class Workplace:
         if agent.repo_path is None or agent.base_commit is None:
             place = self._home / "scratch" / str(agent.id)
             place.mkdir(parents=True, exist_ok=True)
+            await self._keep(place)
             return place
         try:
             repository = await open_repository(Path(agent.repo_path))
@@ -64,6 +77,7 @@ class Workplace:
                 home=self._home,
                 base=agent.base_commit,
             )
+            await self._keep(admin_of(repository.git_dir, made.path))
         except (GitError, OSError) as error:
             await insist(lambda: self._client.fail_workspace(agent.id, epoch=agent.lease_epoch))
             raise Failure("workspace_failed", str(error)) from error

@@ -72,16 +72,16 @@ comment on function bough_api.record_merge is
   'The outcome of a merge: the commit it made, or the paths in conflict.';
 
 create function bough_api.kept_workspaces(repo_path text)
-returns table (id uuid, root_id uuid, task text, status text, ended_at timestamptz,
-  since timestamptz, repository text, worktree_path text, branch_name text, base_commit text,
+returns table (id uuid, root_id uuid, task text, status text, age_s bigint, repository text, worktree_path text, branch_name text, base_commit text,
   head_commit text, isolation_status text, merged_into text, merged_commit text,
   is_target boolean, host text)
 language plpgsql stable security definer set search_path = '' as $$
 #variable_conflict use_column
 begin
   return query
-  select a.id, a.root_id, a.task::text, a.status::text, a.completed_at,
-      greatest(a.completed_at, w.updated_at), w.repo_path, w.worktree_path, w.branch_name,
+  select a.id, a.root_id, a.task::text, a.status::text,
+      extract(epoch from bough.now() - greatest(a.completed_at, w.updated_at))::bigint,
+      w.repo_path, w.worktree_path, w.branch_name,
       w.base_commit::text, w.head_commit::text, w.isolation_status::text, w.merged_into,
       w.merged_commit,
       exists (select from bough.workspaces o where o.root_id = w.root_id
@@ -95,7 +95,7 @@ begin
    order by a.completed_at nulls last, a.id;
 end $$;
 comment on function bough_api.kept_workspaces is
-  'Worktrees that were not removed yet: whose, since when, merged or not, made on which machine.';
+  'Worktrees that were not removed yet: whose, how long unused, merged or not, on which machine.';
 
 create function bough_api.remove_workspace(agent_id uuid) returns void
 language plpgsql security definer set search_path = '' as $$
