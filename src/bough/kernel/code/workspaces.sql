@@ -72,9 +72,10 @@ comment on function bough_api.record_merge is
   'The outcome of a merge: the commit it made, or the paths in conflict.';
 
 create function bough_api.kept_workspaces(repo_path text)
-returns table (id uuid, root_id uuid, task text, status text, age_s bigint, repository text, worktree_path text, branch_name text, base_commit text,
-  head_commit text, isolation_status text, merged_into text, merged_commit text,
-  is_target boolean, host text)
+returns table (id uuid, root_id uuid, task text, status text, age_s bigint, repository text,
+  worktree_path text, branch_name text, base_commit text, head_commit text,
+  isolation_status text, merged_into text, merged_commit text, is_target boolean,
+  host text)
 language plpgsql stable security definer set search_path = '' as $$
 #variable_conflict use_column
 begin

@@ -174,20 +174,29 @@ async def _known(workspace: Workspace, tree: str, parent: str) -> str | None:
 
 async def vanish(git_dir: Path, path: Path, admin: Path | None) -> None:
     """Take a worktree and git's record of it out of sight at once, then delete them."""
-    gone = path.with_name(f"{path.name}.{GONE}")
-    record = git_dir / f"{SNAPSHOT}{GONE}-{admin.name}" if admin else None
-    doomed = [place for place in (gone, record) if place]
+    doomed = names_of_the_gone(git_dir, path, admin)
     for place in doomed:
         await delete(place)
     async with locked(git_dir / WORKTREES_LOCK):
-        if admin:
-            (admin / READY).unlink(missing_ok=True)
-        if os.path.lexists(path):
-            path.rename(gone)
-        if admin and record:
-            admin.rename(record)
+        hide(path, admin, doomed)
     for place in doomed:
         await delete(place)
+
+
+def names_of_the_gone(git_dir: Path, path: Path, admin: Path | None) -> list[Path]:
+    """What a worktree and git's directory for it are called while they are deleted."""
+    record = [git_dir / f"{SNAPSHOT}{GONE}-{admin.name}"] if admin else []
+    return [path.with_name(f"{path.name}.{GONE}"), *record]
+
+
+def hide(path: Path, admin: Path | None, names: list[Path]) -> None:
+    """Rename both; the caller holds the repository's lock."""
+    if admin:
+        (admin / READY).unlink(missing_ok=True)
+    if os.path.lexists(path):
+        path.rename(names[0])
+    if admin and admin.exists():
+        admin.rename(names[1])
 
 
 async def delete(place: Path) -> None:

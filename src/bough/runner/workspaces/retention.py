@@ -6,9 +6,8 @@ unused longest goes first, and no more than needed.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from uuid import UUID
 
-Key = TypeVar("Key")
 DAY_S = 86_400
 
 
@@ -23,17 +22,17 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate(Generic[Key]):
-    """A directory that may have to go; age_s since it was last used."""
+class Candidate:
+    """A directory that may have to go, of the agent `key`; age_s since it was last used."""
 
-    key: Key
+    key: UUID
     ended: bool
     merged: bool
     age_s: int
     size_bytes: int
 
 
-def chosen(candidates: Sequence[Candidate[Key]], policy: Policy) -> dict[Key, str]:
+def chosen(candidates: Sequence[Candidate], policy: Policy) -> dict[UUID, str]:
     """Which ones go, and why."""
     eligible = [c for c in candidates if c.ended and (c.merged or not policy.only_merged)]
     going = {c.key: _reason(c) for c in eligible if c.age_s >= _limit_s(c, policy)}
@@ -48,13 +47,13 @@ def chosen(candidates: Sequence[Candidate[Key]], policy: Policy) -> dict[Key, st
     return going
 
 
-def _limit_s(candidate: Candidate[Key], policy: Policy) -> int:
+def _limit_s(candidate: Candidate, policy: Policy) -> int:
     return policy.merged_s if candidate.merged else policy.ended_s
 
 
-def _reason(candidate: Candidate[Key]) -> str:
+def _reason(candidate: Candidate) -> str:
     return "merged" if candidate.merged else "ended"
 
 
-def _size(candidates: Iterable[Candidate[Key]]) -> int:
+def _size(candidates: Iterable[Candidate]) -> int:
     return sum(c.size_bytes for c in candidates)

@@ -136,11 +136,12 @@ async def repair(path: Path, admin: Path) -> None:
         part = path.with_name(f"{path.name}.part")
         await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
         part.mkdir(parents=True)
-        if (admin / "index").exists():
-            await run(part, "checkout-index", "-a", "-f", "-q", env=tree_env(admin, part))
-        else:
-            await git(part, "reset", "--hard", "-q", env=tree_env(admin, part))
-        part.rename(path)
+        async with locked(part):
+            if (admin / "index").exists():
+                await run(part, "checkout-index", "-a", "-f", "-q", env=tree_env(admin, part))
+            else:
+                await git(part, "reset", "--hard", "-q", env=tree_env(admin, part))
+            part.rename(path)
     if not os.path.lexists(path / ".git"):
         (path / ".git").write_bytes(b"gitdir: " + os.fsencode(admin) + b"\n")
 

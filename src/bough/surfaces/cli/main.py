@@ -42,6 +42,7 @@ _VERBS = {
     "finish": ("agent", "Inside an agent"),
     "diff": ("work", "Review"),
     "merge": ("work", "Review"),
+    "gc": ("gc", "Review"),
     "db": ("db", "Set up"),
     "doctor": ("doctor", "Set up"),
     "completion": ("completion", "Set up"),
