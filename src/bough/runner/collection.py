@@ -170,8 +170,10 @@ class _Run:
         state = "merged" if row.isolation_status == "merged" else row.status
         item = Item("worktree", row.worktree_path, row.id, state, row.age_s, size, True, why)
         try:
-            if not space.repo.is_dir() and not space.path.is_dir():
-                why = f"{why}, and its repository with it"
+            if not space.repo.is_dir():
+                if space.path.is_dir():
+                    raise WorkspaceError(f"its repository {space.repo} is gone; nothing is saved")
+                why = f"{why}, and its repository"
             else:
                 await self._forbidden(space)
                 drops_branch = self._orders.branches and await _is_merged_whole(row, space)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bough.runner.workspaces.git import Busy, GitError, locked
-from bough.runner.workspaces.removal import GONE, delete, hide, names_of_the_gone
-from bough.runner.workspaces.worktree import READY, SNAPSHOT, WORKTREES_LOCK, admin_of
+from bough.runner.workspaces.removal import GONE, delete, hide, may_hold_work, names_of_the_gone
+from bough.runner.workspaces.worktree import SNAPSHOT, WORKTREES_LOCK, admin_of
 
 _STALE_S = 3600.0  # a snapshot or a repair takes seconds, and holds a lock besides
 _OF_A_SNAPSHOT = {"index", "index.lock", "objects"}
@@ -59,7 +59,7 @@ def _in_home(path: Path, git_dirs: list[Path]) -> Leftover:
     if path.suffix == ".part":
         return Leftover(path, "left by a repair that was killed", _is_old(path.lstat()))
     git_dir, admin = _record_of(path, git_dirs)
-    if git_dir and admin and not (admin / READY).exists():
+    if git_dir and admin and not may_hold_work(path, admin):
         return Leftover(path, "half made by a runner that was killed", True, git_dir, admin)
     if admin:
         return Leftover(path, "no agent in this database has it", False)
@@ -128,7 +128,7 @@ async def _sweep_half_made(path: Path, git_dir: Path, admin: Path) -> bool:
     for place in doomed:
         await delete(place)
     async with locked(git_dir / WORKTREES_LOCK), locked(path, patience_s=0):
-        if (admin / READY).exists():
+        if may_hold_work(path, admin):
             return False
         hide(path, admin, doomed)
     for place in doomed:

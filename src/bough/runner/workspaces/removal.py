@@ -85,7 +85,7 @@ async def obstacle(workspace: Workspace, admin: Path) -> str | None:
     path, env = workspace.path, tree_env(admin, workspace.path)
     if (admin / "locked").exists():
         return f"is locked; first run: git -C {workspace.repo} worktree unlock {path}"
-    if not (admin / READY).exists():
+    if not may_hold_work(path, admin):
         return None
     busy = await _submodules_at_work(path, admin)
     if path.is_dir():
@@ -97,6 +97,12 @@ async def obstacle(workspace: Workspace, admin: Path) -> str | None:
     if busy:
         return f"has submodules with work that was not pushed ({quoted(busy)}); push it first"
     return None
+
+
+def may_hold_work(path: Path, admin: Path) -> bool:
+    """Whether somebody can have been in a worktree: without the ready mark no agent was, but
+    perhaps a person, who made it anew by hand; git writes the index when all files are there."""
+    return (admin / READY).exists() or (path.is_dir() and (admin / "index").exists())
 
 
 async def _submodules_at_work(path: Path, admin: Path) -> list[str]:
@@ -120,7 +126,7 @@ async def _submodules_at_work(path: Path, admin: Path) -> list[str]:
 async def _last_commits(workspace: Workspace, admin: Path) -> list[str]:
     """Commit what is uncommitted, on no branch, and list every commit the worktree knows of."""
     repo, path = workspace.repo, workspace.path
-    if not (admin / READY).exists():
+    if not may_hold_work(path, admin):
         return []
     env = {"GIT_DIR": str(admin)}
     start = await commit_of(repo, "HEAD", env=env) or workspace.base_commit
