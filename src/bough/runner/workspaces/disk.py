@@ -22,7 +22,7 @@ def _allocated(place: Path) -> int:
     seen: set[tuple[int, int]] = set()
     with contextlib.suppress(OSError):
         total = place.lstat().st_blocks
-    below = [os.fspath(place)]
+    below = [] if place.is_symlink() else [os.fspath(place)]
     while below:
         with contextlib.suppress(OSError), os.scandir(below.pop()) as entries:
             for entry in entries:

@@ -90,6 +90,8 @@ def tree_env(admin: Path, path: Path) -> dict[str, str]:
 
 async def places(workspace: Workspace) -> tuple[Path, Path | None]:
     """Return the repository's git directory and the worktree's own (None: not registered)."""
+    if workspace.path.is_symlink() or (workspace.path.exists() and not workspace.path.is_dir()):
+        raise WorkspaceError(f"{workspace.path} is no directory; move that and put it back")
     args = ("rev-parse", "--path-format=absolute", "--git-common-dir")
     git_dir = Path((await git(workspace.repo, *args)).removesuffix("\n"))
     admin = admin_of(git_dir, workspace.path)
