@@ -75,11 +75,13 @@ class Shell:
     def __init__(self, place: Path, dsn: str) -> None:
         self.place, self.dsn = place, dsn
         self.home, self.repo, self.gate = place / "bough", place / "repo", place / "go"
-        (place / "user").mkdir()
+        for own in ("user", "tmp"):
+            (place / own).mkdir()
         self.repo.mkdir()
         self.env = {
             "PATH": os.environ["PATH"],
             "HOME": str(place / "user"),
+            "TMPDIR": str(place / "tmp"),
             "LANG": "C.UTF-8",
             "TERM": "xterm",
             "PYTHONPATH": str(Path(bough.__file__).parents[1]),

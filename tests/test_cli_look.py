@@ -82,7 +82,9 @@ def test_ps_as_json_is_a_list_that_is_empty_when_there_is_nobody(shell: Shell) -
     living, shown, _, as_json, all_ids = shell.in_a_row(
         *commands, ["ps", "--json"], ["ps", "--all", "-q"]
     )
-    assert json.loads(living.out) == [json.loads(shown.out)]
+    (row,) = json.loads(living.out)
+    subtree = {"agents": 1, "files_changed": 0, "lines_added": 0, "lines_removed": 0}
+    assert json.loads(shown.out) == row | {"subtree": subtree | {"disk_bytes": 0}}
     assert (as_json.out, all_ids.out) == ("[]\n", f"{agent}\n")
 
 

@@ -11,12 +11,12 @@ pytest_plugins = ["cli"]
 DOCUMENT = (
     "id root_id parent_id role task status status_reason status_at depth_level driver program"
     " runner_id budget workspace progress progress_note children result error created_at"
-    " started_at completed_at"
+    " started_at completed_at subtree"
 )
 BUDGET = "allocated used reserved available overdraft frozen_at subtree_used"
 WORKSPACE = (
     "path branch repository base_commit head_commit target_branch isolation_status files_changed"
-    " lines_added lines_removed merged_into merged_commit conflicts"
+    " disk_bytes lines_added lines_removed merged_into merged_commit conflicts"
 )
 
 

@@ -136,7 +136,7 @@ async def test_a_spare_from_before_the_sparse_patterns_changed_is_not_taken(
 async def test_draining_removes_spares_and_nothing_else(repository: Repo, home: Path) -> None:
     space = await make(repository, home)
     await fill(repository, home, 2)
-    await pool.drain(repository, folder(repository, home))
+    await pool.drain(repository.git_dir, folder(repository, home))
     assert spares(repository, home) == []
     assert clean_on_its_branch(space)
     assert len(list(repository.git_dir.glob("worktrees/*"))) == 1

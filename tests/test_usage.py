@@ -130,5 +130,5 @@ async def test_every_movement_of_an_account_stands_in_its_ledger_with_the_balanc
 
 
 async def test_a_kind_of_statistics_that_there_is_not_is_refused(kernel: Kernel) -> None:
-    with pytest.raises(InvalidInput, match="by role, depth, model, operation or agent"):
+    with pytest.raises(InvalidInput, match="by role, depth, model, operation, agent or subtree"):
         await kernel.statistics(None, by="colour")

@@ -115,7 +115,11 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What one role, depth, model, operation or agent used; cost_usd leaves out the unpriced."""
+    """What one role, depth, model, operation, agent or subtree used and changed.
+
+    cost_usd leaves out unpriced_tokens; files and lines are None where none were saved, and for
+    models and operations.
+    """
 
     what: str
     calls: int
@@ -126,3 +130,7 @@ class Spending:
     cache_write_tokens: int
     cost_usd: Decimal
     unpriced_tokens: int
+    files_changed: int | None
+    lines_added: int | None
+    lines_removed: int | None
+    disk_bytes: int | None

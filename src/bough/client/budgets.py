@@ -178,9 +178,9 @@ class BudgetCalls(Caller):
         )
 
     async def statistics(self, agent_id: UUID | None, *, by: str) -> list[rows.Spending]:
-        """Tokens and cost below an agent (None: everywhere), the most first.
+        """Tokens, cost and work below an agent (None: everywhere), the most first.
 
-        `by` is role, depth, model, operation or agent; InvalidInput otherwise.
+        `by` is role, depth, model, operation, agent or subtree; InvalidInput otherwise.
         """
         return await self._all(
             rows.Spending,

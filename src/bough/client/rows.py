@@ -200,6 +200,7 @@ class Agent:
     files_changed: int | None
     lines_added: int | None
     lines_removed: int | None
+    disk_bytes: int | None
     merged_into: str | None
     merged_commit: str | None
     conflicts: list[str] | None

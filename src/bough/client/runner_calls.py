@@ -1,9 +1,11 @@
 """What only a runner calls: its own life, claims, and the records of programs and worktrees."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from bough.client import rows
 from bough.client.client import Client
+from bough.client.work_rows import FileChange, KeptWorkspace
 
 
 class RunnerClient(Client):
@@ -110,12 +112,25 @@ class RunnerClient(Client):
         )
 
     async def save_workspace(
-        self, agent_id: UUID, *, epoch: int, head_commit: str, files: int, added: int, removed: int
+        self,
+        agent_id: UUID,
+        *,
+        epoch: int,
+        head_commit: str,
+        files: int,
+        added: int,
+        removed: int,
+        disk_bytes: int | None = None,
+        changed: Sequence[FileChange] = (),
     ) -> None:
-        """All work is committed at head_commit; changed files and lines against the base."""
+        """All work is committed at head_commit; changed files and lines against the base.
+
+        `changed` lists the files, at most 10,000; `files` is how many there are.
+        """
         await self._do(
-            "select bough_api.save_workspace(%(id)s, %(epoch)s, %(head)s, %(files)s, %(added)s,"
-            " %(removed)s)",
+            "select bough_api.save_workspace(%(id)s, %(epoch)s, %(head)s, %(files)s::integer,"
+            " %(added)s::integer, %(removed)s::integer, %(disk)s::bigint, %(paths)s::text[],"
+            " %(kinds)s::text[], %(old)s::text[], %(plus)s::integer[], %(minus)s::integer[])",
             {
                 "id": agent_id,
                 "epoch": epoch,
@@ -123,6 +138,12 @@ class RunnerClient(Client):
                 "files": files,
                 "added": added,
                 "removed": removed,
+                "disk": disk_bytes,
+                "paths": [c.path for c in changed],
+                "kinds": [c.kind for c in changed],
+                "old": [c.old_path for c in changed],
+                "plus": [c.lines_added for c in changed],
+                "minus": [c.lines_removed for c in changed],
             },
         )
 
@@ -154,3 +175,15 @@ class RunnerClient(Client):
                 "conflicts": conflicts,
             },
         )
+
+    async def kept_workspaces(self, *, repo_path: str | None = None) -> list[KeptWorkspace]:
+        """Worktrees that were not removed yet (of one repository), of the oldest ended first."""
+        return await self._all(
+            KeptWorkspace,
+            "select * from bough_api.kept_workspaces(%(repo)s)",
+            {"repo": repo_path},
+        )
+
+    async def remove_workspace(self, agent_id: UUID) -> None:
+        """The worktree of an ended agent is gone. Raises IllegalTransition, NoWorkspace."""
+        await self._do("select bough_api.remove_workspace(%(id)s)", {"id": agent_id})

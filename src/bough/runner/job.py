@@ -61,6 +61,8 @@ class Job:
         except (StaleLease, AgentEnded) as error:
             # Somebody else decided; the kernel has kept what we had to say.
             _log.info("agent %s: %s", self.agent.id, error, extra=event)
+        finally:
+            await self._workplace.close()
 
     async def _work_and_finish(self) -> None:
         while await self._work_once():

@@ -6,23 +6,38 @@ directory) is there before its program starts, and the set-up succeeded once in 
 it breaks: Failure, which becomes the agent's error.
 """
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
 from bough.client.errors import BadConfiguration, LimitReached
 from bough.client.insist import insist
+from bough.client.paths import text_of
 from bough.client.rows import Claimed
 from bough.client.runner_calls import RunnerClient
+from bough.client.work_rows import FileChange
 from bough.runner.ports import take_ports
 from bough.runner.spares import Spares
 from bough.runner.workspaces import workspace
-from bough.runner.workspaces.changes import changes
-from bough.runner.workspaces.git import GitError, Repo, open_repository
+from bough.runner.workspaces.changes import Change, changes
+from bough.runner.workspaces.disk import disk_bytes
+from bough.runner.workspaces.git import GitError, Repo, locked, open_repository
 from bough.runner.workspaces.settings import WorkspaceSettings, settings_at
 from bough.runner.workspaces.worktree import Workspace, admin_of
 
+_FILES_LISTED = 10_000  # as many as the kernel keeps of one agent; it is told how many there are
 _SET_UP = "bough-set-up"  # in git's directory for the worktree, once the set-up succeeded
+
+
+def _row(change: Change) -> FileChange:
+    return FileChange(
+        text_of(change.path),
+        change.kind,
+        change.lines_added,
+        change.lines_removed,
+        None if change.old_path is None else text_of(change.old_path),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +62,17 @@ class Workplace:
         self._spares = spares
         self._workspace: Workspace | None = None
         self._set_up: Path | None = None
+        self._hold = AsyncExitStack()
+
+    async def close(self) -> None:
+        """Let the directory go: from now on it may be removed."""
+        await self._hold.aclose()
+
+    async def _keep(self, place: Path | None) -> None:
+        """Keep the directory from being removed until `close`; it goes with this process too."""
+        await self._hold.aclose()
+        if place:
+            await self._hold.enter_async_context(locked(place, shared=True))
 
     async def open(self) -> Path:
         """Make the worktree, or find it again; the directory. Raises Failure."""
@@ -54,6 +80,7 @@ class Workplace:
         place = self._home / "scratch" / str(agent.id)
         if agent.repo_path is None or agent.base_commit is None:
             place.mkdir(parents=True, exist_ok=True)
+            await self._keep(place)
             await self._ask(place, own=place)
             return place
         try:
@@ -91,6 +118,7 @@ class Workplace:
             )
         self._workspace = made
         admin = admin_of(repository.git_dir, made.path)
+        await self._keep(admin)
         self._set_up = admin / _SET_UP if admin else None
         return made
 
@@ -141,6 +169,7 @@ class Workplace:
                 author_email=f"{str(agent.id)[:8]}@bough.invalid",
             )
             changed = await changes(made)
+            size = await disk_bytes(made.path)
         except (GitError, OSError) as error:
             message = f"{error}; the files are in {made.path}"
             raise Failure("workspace_not_saved", message) from error
@@ -152,5 +181,7 @@ class Workplace:
                 files=len(changed),
                 added=sum(c.lines_added or 0 for c in changed),
                 removed=sum(c.lines_removed or 0 for c in changed),
+                disk_bytes=size,
+                changed=[_row(change) for change in changed[:_FILES_LISTED]],
             )
         )

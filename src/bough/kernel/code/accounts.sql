@@ -105,31 +105,38 @@ comment on function bough_api.ledger is
 
 create function bough_api.statistics(agent_id uuid, by text)
 returns table (what text, calls bigint, tokens bigint, input_tokens bigint, output_tokens bigint,
-  cache_read_tokens bigint, cache_write_tokens bigint, cost_usd numeric, unpriced_tokens bigint)
+  cache_read_tokens bigint, cache_write_tokens bigint, cost_usd numeric, unpriced_tokens bigint,
+  files_changed bigint, lines_added bigint, lines_removed bigint, disk_bytes bigint)
 language plpgsql stable security definer set search_path = '' as $$
 #variable_conflict use_column
-declare
-  _root_id uuid := (select b.root_id from bough.budgets b where b.agent_id = statistics.agent_id);
 begin
-  if statistics.by not in ('role', 'depth', 'model', 'operation', 'agent') then
-    raise exception 'spending is told by role, depth, model, operation or agent, not by %', by
+  if statistics.by not in ('role', 'depth', 'model', 'operation', 'agent', 'subtree') then
+    raise exception
+      'spending is told by role, depth, model, operation, agent or subtree, not by %', by
       using errcode = 'TR005';
   end if;
   return query
-  select case statistics.by when 'role' then a.role::text when 'depth' then a.depth_level::text
-      when 'model' then coalesce(r.model::text, 'unknown')
-      when 'operation' then r.operation::text else a.id::text end,
-    count(*), coalesce(sum(r.tokens_used), 0)::bigint,
-    coalesce(sum(r.input_tokens), 0)::bigint, coalesce(sum(r.output_tokens), 0)::bigint,
-    coalesce(sum(r.cache_read_tokens), 0)::bigint,
-    coalesce(sum(r.cache_write_tokens), 0)::bigint, coalesce(sum(r.cost_usd), 0)::numeric,
-    coalesce(sum(r.tokens_used) filter (where r.cost_usd is null), 0)::bigint
-    from bough.reservations r join bough.agents a on a.id = r.agent_id
-   where r.tokens_used is not null and (statistics.agent_id is null or r.root_id = _root_id
-       and (r.agent_id = statistics.agent_id or r.agent_id in (
-         select h.child_id from bough.hierarchies h
-          where h.root_id = _root_id and h.parent_id = statistics.agent_id)))
-   group by 1 order by 3 desc, 1;
+  with spent as (
+    select coalesce(b.what, case statistics.by when 'model' then coalesce(r.model::text, 'unknown')
+        else r.operation::text end) as what,
+      count(*) as calls, coalesce(sum(r.tokens_used), 0)::bigint as tokens,
+      coalesce(sum(r.input_tokens), 0)::bigint as input,
+      coalesce(sum(r.output_tokens), 0)::bigint as output,
+      coalesce(sum(r.cache_read_tokens), 0)::bigint as cache_read,
+      coalesce(sum(r.cache_write_tokens), 0)::bigint as cache_write,
+      coalesce(sum(r.cost_usd), 0)::numeric as cost,
+      coalesce(sum(r.tokens_used) filter (where r.cost_usd is null), 0)::bigint as unpriced
+      from bough_api._buckets(statistics.agent_id, statistics.by) b
+      join bough.reservations r on r.agent_id = b.id
+     where r.tokens_used is not null group by 1),
+  worked as (select * from bough_api._work_in(statistics.agent_id, statistics.by) k
+    where k.what is not null)
+  select coalesce(s.what, k.what), coalesce(s.calls, 0), coalesce(s.tokens, 0),
+      coalesce(s.input, 0), coalesce(s.output, 0), coalesce(s.cache_read, 0),
+      coalesce(s.cache_write, 0), coalesce(s.cost, 0), coalesce(s.unpriced, 0),
+      k.files, k.added, k.removed, k.disk
+    from spent s full join worked k on k.what = s.what
+   order by 3 desc, k.added + k.removed desc nulls last, 1;
 end $$;
 comment on function bough_api.statistics is
-  'Tokens and cost below an agent (null: everywhere) by role, depth, model, operation or agent.';
+  'Tokens, cost and work below an agent (null: everywhere); a model has no work of its own.';

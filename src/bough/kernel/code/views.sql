@@ -11,6 +11,7 @@ select a.id, a.root_id, a.parent_id, a.role, a.task, a.status, a.status_reason, 
     ), 0)::bigint as subtree_used,
   w.repo_path, w.worktree_path, w.branch_name, w.base_commit, w.head_commit, w.target_branch,
   w.isolation_status, w.files_changed, w.lines_added, w.lines_removed,
+  w.disk_bytes::bigint as disk_bytes,
   w.merged_into, w.merged_commit, w.conflicts,
   a.progress, a.progress_note,
   array(select c.id from bough.agents c where c.parent_id = a.id order by c.created_at, c.id)

@@ -9,7 +9,7 @@ When it breaks: WorkspaceError or GitError, one line.
 from dataclasses import dataclass
 from typing import Literal
 
-from bough.runner.workspaces.git import GitError, git
+from bough.runner.workspaces.git import GitError, commit_of, git
 from bough.runner.workspaces.worktree import Workspace, named, places, snapshot
 
 _KINDS: dict[str, Literal["created", "deleted", "renamed"]] = {
@@ -30,18 +30,19 @@ class Change:
     old_path: str | None = None
 
 
-async def _compare(workspace: Workspace, *options: str) -> str:
+async def _compare(workspace: Workspace, *options: str, tip: str | None) -> str:
     """Run diff-tree from the base to the work tree as it is now, or to the branch when gone."""
     with named(f"{workspace.path} cannot be compared with its base"):
-        return await _compared(workspace, *options)
+        return await _compared(workspace, *options, tip=tip)
 
 
-async def _compared(workspace: Workspace, *options: str) -> str:
+async def _compared(workspace: Workspace, *options: str, tip: str | None) -> str:
     args = ("diff-tree", "-r", "-M", "--no-ext-diff", "--no-textconv", *options)
     _, admin = await places(workspace)
     if admin is None or not workspace.path.is_dir():
         ref = f"refs/heads/{workspace.branch}"
-        return await git(workspace.repo, *args, workspace.base_commit, ref, "--")
+        end = await commit_of(workspace.repo, ref) or tip or ref
+        return await git(workspace.repo, *args, workspace.base_commit, end, "--")
     for attempt in (1, 2, 3):
         try:
             async with snapshot(workspace.path, admin, keep=False) as shot:
@@ -53,9 +54,13 @@ async def _compared(workspace: Workspace, *options: str) -> str:
     raise AssertionError
 
 
-async def changes(workspace: Workspace) -> list[Change]:
-    """List what differs from the base, committed or not; worktree and index stay untouched."""
-    fields = iter((await _compare(workspace, "-z", "--raw", "--numstat")).split("\0"))
+async def changes(workspace: Workspace, *, tip: str | None = None) -> list[Change]:
+    """List what differs from the base, committed or not; worktree and index stay untouched.
+
+    `tip` is the commit to compare with when neither the worktree nor the branch is there.
+    """
+    listing = await _compare(workspace, "-z", "--raw", "--numstat", tip=tip)
+    fields = iter(listing.split("\0"))
     names: dict[str, tuple[str, str | None]] = {}
     found: list[Change] = []
     for field in fields:
@@ -74,7 +79,9 @@ async def changes(workspace: Workspace) -> list[Change]:
     return found
 
 
-async def diff(workspace: Workspace, *, stat: bool = False, colour: bool = False) -> str:
+async def diff(
+    workspace: Workspace, *, stat: bool = False, colour: bool = False, tip: str | None = None
+) -> str:
     """Return the patch from the base, or its summary; covers what `changes` covers.
 
     `git apply` takes the patch, binary files included. Bytes that are no UTF-8 are surrogates:
@@ -82,4 +89,5 @@ async def diff(workspace: Workspace, *, stat: bool = False, colour: bool = False
     """
     shape = ("--stat",) if stat else ("--patch", "--binary", "--full-index")
     plain = ("--src-prefix=a/", "--dst-prefix=b/")
-    return await _compare(workspace, *shape, *plain, f"--color={'always' if colour else 'never'}")
+    painted = f"--color={'always' if colour else 'never'}"
+    return await _compare(workspace, *shape, *plain, painted, tip=tip)

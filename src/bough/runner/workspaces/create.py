@@ -29,7 +29,7 @@ from bough.runner.workspaces.git import (
 )
 from bough.runner.workspaces.worktree import (
     READY,
-    REPOSITORY_LOCK,
+    WORKTREES_LOCK,
     Workspace,
     WorkspaceError,
     admin_of,
@@ -119,7 +119,7 @@ async def _find(
 async def _create(repository: Repo, workspace: Workspace, refs: dict[str, str]) -> Workspace:
     path, git_dir = workspace.path, repository.git_dir
     async with contextlib.AsyncExitStack() as making:
-        async with locked(git_dir / REPOSITORY_LOCK):
+        async with locked(git_dir / WORKTREES_LOCK):
             admin = admin_of(git_dir, path)
             if path.is_dir():
                 async with locked(path, patience_s=0):
@@ -146,7 +146,7 @@ async def _create(repository: Repo, workspace: Workspace, refs: dict[str, str]) 
             free = _FULL_BYTES
             with contextlib.suppress(OSError):  # git itself does not say why it could not write
                 free = shutil.disk_usage(path).free
-            async with locked(git_dir / REPOSITORY_LOCK):
+            async with locked(git_dir / WORKTREES_LOCK):
                 await _undo(repository, workspace, refs)
             if isinstance(error, GitError | OSError) and free < _FULL_BYTES:
                 raise WorkspaceError(f"the disk is full: {free} bytes free; {error}") from error

@@ -229,7 +229,9 @@ async def open_repository(path: Path) -> Repo:
 
 
 @contextlib.asynccontextmanager
-async def locked(path: Path, *, patience_s: float = _LOCK_SECONDS) -> AsyncGenerator[None]:
+async def locked(
+    path: Path, *, patience_s: float = _LOCK_SECONDS, shared: bool = False
+) -> AsyncGenerator[None]:
     """Hold the flock of a file (made when missing) or directory; Busy after `patience_s` seconds.
 
     The lock ends with this process, however it ends; git's children never inherit it.
@@ -243,7 +245,7 @@ async def locked(path: Path, *, patience_s: float = _LOCK_SECONDS) -> AsyncGener
         until = asyncio.get_running_loop().time() + patience_s
         while True:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
                 break
             except BlockingIOError as error:
                 if asyncio.get_running_loop().time() >= until:

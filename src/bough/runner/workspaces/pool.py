@@ -17,7 +17,7 @@ from pathlib import Path
 from bough.runner.workspaces.git import Busy, Repo, locked
 from bough.runner.workspaces.worktree import (
     READY,
-    REPOSITORY_LOCK,
+    WORKTREES_LOCK,
     Workspace,
     commit_in,
     discard,
@@ -27,7 +27,7 @@ from bough.runner.workspaces.worktree import (
     write_line,
 )
 
-_FOLDER = ".spare"
+FOLDER = ".spare"
 _NAME = "bough-spare-"
 _FREE_PART = 0.1  # of the disk; below it no spare is made
 
@@ -58,7 +58,7 @@ def take(git_dir: Path, workspace: Workspace, wanted: str) -> Path | None:
     The caller holds the repository's lock; the files follow with `read_files`, after it.
     """
     path = workspace.path
-    whole = [s for s in _spares(git_dir, path.parent / _FOLDER) if _whole(git_dir, *s)]
+    whole = [s for s in _spares(git_dir, path.parent / FOLDER) if _whole(git_dir, *s)]
     # The one at the very commit needs no file written.
     whole.sort(key=lambda spare: commit_in(spare[0]) != wanted)
     for spare, where in whole:
@@ -84,8 +84,8 @@ async def fill(repository: Repo, folder: Path, *, commit: str, size: int) -> int
     `folder` holds the repository's workspaces. How many were made; none when the disk is nearly
     full. Raises GitError or OSError; cancelled, it leaves nothing half made.
     """
-    spare = folder / _FOLDER
-    await _sweep(repository, spare, keep=size)
+    spare = folder / FOLDER
+    await _sweep(repository.git_dir, spare, keep=size)
     made = 0
     while len(_spares(repository.git_dir, spare)) < size:
         spare.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ async def fill(repository: Repo, folder: Path, *, commit: str, size: int) -> int
 
 async def _make(repository: Repo, path: Path, commit: str) -> None:
     git_dir = repository.git_dir
-    lock = git_dir / REPOSITORY_LOCK
+    lock = git_dir / WORKTREES_LOCK
     making = contextlib.AsyncExitStack()
     admin: Path | None = None
     async with making:
@@ -116,9 +116,8 @@ async def _make(repository: Repo, path: Path, commit: str) -> None:
             raise
 
 
-async def _sweep(repository: Repo, spare: Path, *, keep: int) -> None:
-    git_dir = repository.git_dir
-    async with locked(git_dir / REPOSITORY_LOCK):
+async def _sweep(git_dir: Path, spare: Path, *, keep: int) -> None:
+    async with locked(git_dir / WORKTREES_LOCK):
         known: set[Path] = set()
         # Taken half-way, a spare's git directory has its new name already.
         for admin, path in _spares(git_dir, spare, "*"):
@@ -138,10 +137,10 @@ async def _sweep(repository: Repo, spare: Path, *, keep: int) -> None:
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
 
-async def drain(repository: Repo, folder: Path) -> None:
+async def drain(git_dir: Path, folder: Path) -> None:
     """Remove every spare."""
-    await _sweep(repository, folder / _FOLDER, keep=0)
-    _forget(folder / _FOLDER)
+    await _sweep(git_dir, folder / FOLDER, keep=0)
+    _forget(folder / FOLDER)
 
 
 def _forget(spare: Path) -> None:

@@ -20,19 +20,16 @@ from bough.runner.workspaces.git import (
     commit_tree,
     git,
     is_ancestor,
-    locked,
     quoted,
     rescue,
 )
 from bough.runner.workspaces.merge import merge_trees
+from bough.runner.workspaces.removal import remove
 from bough.runner.workspaces.worktree import (
-    READY,
-    REPOSITORY_LOCK,
     Snapshot,
     Workspace,
     WorkspaceError,
     commit_snapshot,
-    discard,
     end_what_is_under_way,
     mentioned,
     named,
@@ -132,47 +129,3 @@ async def _settle(
     await git(path, "symbolic-ref", "HEAD", ref, env=env)
     end_what_is_under_way(admin)
     return new
-
-
-async def remove(workspace: Workspace, *, keep_branch: bool = True) -> None:
-    """Delete the worktree, and the branch if told so, once a ref reaches all that was in it.
-
-    Uncommitted work and commits that nothing else reaches get rescue refs first; ignored files go.
-    Refused, with nothing deleted: locked by `git worktree lock`, or with a repository inside.
-    """
-    with named(f"{workspace.path} is not removed"):
-        git_dir, admin = await places(workspace)
-        loose = await _last_commits(workspace, git_dir, admin) if admin else []
-        repo, ref = workspace.repo, f"refs/heads/{workspace.branch}"
-        if not keep_branch:
-            loose += [await commit_of(repo, ref) or "", *mentioned(git_dir / "logs" / ref)]
-        agent, slug = workspace.branch.split("/")[1:]
-        await rescue(repo, agent=agent, commits=loose, leaving="" if keep_branch else ref)
-        for sub, _ in submodules_of(git_dir, workspace):
-            await remove(sub, keep_branch=keep_branch)
-        async with locked(git_dir / REPOSITORY_LOCK):
-            await discard(workspace.path, admin)
-        if not keep_branch:
-            doomed = ("--format=delete %(refname)", ref, f"refs/bough/base/{agent}/{slug}")
-            orders = await git(repo, "for-each-ref", *doomed)
-            await git(repo, "update-ref", "--stdin", input=orders)
-    log.info("removed %s", workspace.path, extra={"event": "workspace.removed"})
-
-
-async def _last_commits(workspace: Workspace, git_dir: Path, admin: Path) -> list[str]:
-    """Commit what is uncommitted, on no branch, and list every commit the worktree knows of."""
-    repo, path = workspace.repo, workspace.path
-    if (admin / "locked").exists():
-        raise WorkspaceError(f"{path} is locked; first run: git -C {repo} worktree unlock {path}")
-    if not (admin / READY).exists():
-        return []
-    await restore(git_dir, workspace, admin)
-    who = {"name": "Bough", "email": "bough@localhost", "message": f"Left in {path}"}
-    async with snapshot(path, admin, keep=True) as shot:
-        if shot.nested:
-            inside = quoted(shot.nested)
-            raise WorkspaceError(f"{path} holds other repositories ({inside}); move them away")
-        head = await commit_of(path, "HEAD", env=tree_env(admin, path))
-        start = head or workspace.base_commit
-        left = await commit_snapshot(workspace, admin, shot, work=start, tip=None, **who)
-    return [left, *mentioned(admin)]

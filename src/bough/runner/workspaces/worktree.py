@@ -15,9 +15,18 @@ from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bough.runner.workspaces.git import GitError, commit_of, commit_tree, git, is_ancestor, run
+from bough.runner.workspaces.git import (
+    GitError,
+    commit_of,
+    commit_tree,
+    git,
+    is_ancestor,
+    locked,
+    run,
+)
 
-REPOSITORY_LOCK = "bough-worktrees.lock"  # in the common git directory
+SNAPSHOT = "bough-"  # how the directory of a snapshot begins
+WORKTREES_LOCK = "bough-worktrees.lock"  # in the common git directory
 READY = "bough-ready"  # in git's directory for the worktree, once all its files were written
 _ATTEMPTS = 3
 _WRITING = "read-tree"
@@ -90,6 +99,8 @@ def tree_env(admin: Path, path: Path) -> dict[str, str]:
 
 async def places(workspace: Workspace) -> tuple[Path, Path | None]:
     """Return the repository's git directory and the worktree's own (None: not registered)."""
+    if workspace.path.is_symlink() or (workspace.path.exists() and not workspace.path.is_dir()):
+        raise WorkspaceError(f"{workspace.path} is no directory; move that and put it back")
     args = ("rev-parse", "--path-format=absolute", "--git-common-dir")
     git_dir = Path((await git(workspace.repo, *args)).removesuffix("\n"))
     admin = admin_of(git_dir, workspace.path)
@@ -169,11 +180,12 @@ async def repair(path: Path, admin: Path) -> None:
         part = path.with_name(f"{path.name}.part")
         await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
         part.mkdir(parents=True)
-        if (admin / "index").exists():
-            await run(part, "checkout-index", "-a", "-f", "-q", env=tree_env(admin, part))
-        else:
-            await git(part, "reset", "--hard", "-q", env=tree_env(admin, part))
-        part.rename(path)
+        async with locked(part):
+            if (admin / "index").exists():
+                await run(part, "checkout-index", "-a", "-f", "-q", env=tree_env(admin, part))
+            else:
+                await git(part, "reset", "--hard", "-q", env=tree_env(admin, part))
+            part.rename(path)
     if not os.path.lexists(path / ".git"):
         (path / ".git").write_bytes(b"gitdir: " + os.fsencode(admin) + b"\n")
 
@@ -193,34 +205,40 @@ async def snapshot(path: Path, admin: Path, *, keep: bool) -> AsyncGenerator[Sna
 
     With `keep` the objects go into the repository, else they vanish with the context.
     """
-    place = Path(tempfile.mkdtemp(prefix="bough-", dir=admin if keep else None))
-    index = place / "index"
-    env = tree_env(admin, path) | {"GIT_INDEX_FILE": str(index)}
+    place = Path(tempfile.mkdtemp(prefix=SNAPSHOT, dir=admin if keep else None))
     try:
-        if not keep:
-            store = ("rev-parse", "--path-format=absolute", "--git-path", "objects")
-            objects = await git(path, *store, env=env)
-            (place / "objects" / "info").mkdir(parents=True)
-            (place / "objects" / "info" / "alternates").write_bytes(os.fsencode(objects))
-            env["GIT_OBJECT_DIRECTORY"] = str(place / "objects")
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copy2(admin / "index", index)  # its time too: git's clean check relies on it
-        args = ("ls-files", "-z", "--others", "--exclude-standard")
-        others = await run(path, *args, env=env)
-        if others.code != 0 or not index.exists():
-            index.unlink(missing_ok=True)
-            head = await commit_of(path, "HEAD", env=env)
-            await git(path, "read-tree", head or "--empty", env=env)
-            others = await run(path, *args, env=env)
-        nested = [name[:-1] for name in others.out.split("\0") if name.endswith("/")]
-        unmerged = await git(path, "ls-files", "-z", "--unmerged", env=env)
-        excluded = [f":(top,exclude,literal){name}" for name in nested]
-        await git(path, "add", "-A", "--sparse", "--", ".", *excluded, env=env)
-        tree = (await git(path, "write-tree", env=env)).strip()
-        nested += [".git"] * (path / ".git").is_dir()
-        yield Snapshot(tree, index, env, nested, bool(unmerged))
+        # The lock tells a snapshot under way from what a killed one has left.
+        async with locked(place):
+            yield await _taken(path, admin, place, keep=keep)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+async def _taken(path: Path, admin: Path, place: Path, *, keep: bool) -> Snapshot:
+    index = place / "index"
+    env = tree_env(admin, path) | {"GIT_INDEX_FILE": str(index)}
+    if not keep:
+        store = ("rev-parse", "--path-format=absolute", "--git-path", "objects")
+        objects = await git(path, *store, env=env)
+        (place / "objects" / "info").mkdir(parents=True)
+        (place / "objects" / "info" / "alternates").write_bytes(os.fsencode(objects))
+        env["GIT_OBJECT_DIRECTORY"] = str(place / "objects")
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(admin / "index", index)  # its time too: git's clean check relies on it
+    args = ("ls-files", "-z", "--others", "--exclude-standard")
+    others = await run(path, *args, env=env)
+    if others.code != 0 or not index.exists():
+        index.unlink(missing_ok=True)
+        head = await commit_of(path, "HEAD", env=env)
+        await git(path, "read-tree", head or "--empty", env=env)
+        others = await run(path, *args, env=env)
+    nested = [name[:-1] for name in others.out.split("\0") if name.endswith("/")]
+    unmerged = await git(path, "ls-files", "-z", "--unmerged", env=env)
+    excluded = [f":(top,exclude,literal){name}" for name in nested]
+    await git(path, "add", "-A", "--sparse", "--", ".", *excluded, env=env)
+    tree = (await git(path, "write-tree", env=env)).strip()
+    nested += [".git"] * (path / ".git").is_dir()
+    return Snapshot(tree, index, env, nested, bool(unmerged))
 
 
 def mentioned(*roots: Path) -> list[str]:

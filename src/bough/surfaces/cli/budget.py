@@ -157,18 +157,21 @@ def _print_ledger(movements: Sequence[Movement]) -> None:
     )
 
 
-@budget.command(epilog="\b\nExamples:\n  bough budget stats\n  bough budget stats a7f2 --by agent")
+@budget.command(
+    epilog="\b\nExamples:\n  bough stats\n  bough stats a7f2 --by subtree     each agent with all "
+    "below it\n  bough budget stats a7f2 --by model"
+)
 @id_argument(required=False)
 @click.option(
     "--by",
     default="role",
     show_default=True,
-    type=click.Choice(["role", "depth", "model", "operation", "agent"]),
+    type=click.Choice(["role", "depth", "model", "operation", "agent", "subtree"]),
 )
 @json_option
 @asynchronous
 async def stats(agent_id: str | None, by: str, as_json: bool) -> None:
-    """Tell who spent what, the most first; without an ID, everywhere."""
+    """Tell who spent and changed what, the most first; without an ID, everywhere."""
     async with connected() as client:
         found = await client.find(agent_id) if agent_id else None
         spending = await client.statistics(found, by=by)
@@ -178,22 +181,33 @@ async def stats(agent_id: str | None, by: str, as_json: bool) -> None:
     t = render.tokens
     rows = [
         [
-            str(s.what)[:8] if by == "agent" else render.line_of(s.what),
+            str(s.what)[:8] if by in ("agent", "subtree") else render.line_of(s.what),
             f"{s.calls:,}",
             t(s.tokens),
             t(s.input_tokens),
             t(s.output_tokens),
             t(s.cache_read_tokens),
             t(s.cache_write_tokens),
+            *_work(s),
             dollars(s.cost_usd, s.unpriced_tokens),
         ]
         for s in spending
     ]
     if rows:
-        header = ("CALLS", "TOKENS", "INPUT", "OUTPUT", "CACHE READ", "WRITTEN", "COST")
+        header = ("CALLS", "TOKENS", "INPUT", "OUTPUT", "CACHE READ", "WRITTEN", *_WORK, "COST")
         render.print_table((by.upper(), *header), rows, grow=0)
     else:
         render.hint("nothing has been spent")
+
+
+_WORK = ("FILES", "LINES", "DISK")
+
+
+def _work(s: Spending) -> list[str]:
+    if s.files_changed is None:
+        return ["-", "-", "-"]
+    lines = f"+{s.lines_added} -{s.lines_removed}"
+    return [f"{s.files_changed:,}", lines, render.size(s.disk_bytes or 0)]
 
 
 @budget.command(epilog="\b\nExamples:\n  bough budget grant a7f2 50k")

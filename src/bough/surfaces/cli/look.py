@@ -7,6 +7,7 @@ import click
 
 from bough.client.errors import InvalidInput
 from bough.client.rows import Agent
+from bough.client.work_rows import Work
 from bough.surfaces.cli import render
 from bough.surfaces.cli.forest import follow_tree, tree_line, walk
 from bough.surfaces.cli.session import (
@@ -119,19 +120,21 @@ async def show(agent_id: str, as_json: bool) -> None:
     """Show all there is to know of one agent."""
     async with connected() as client:
         agent = await named(client, agent_id)
+        work = await client.subtree_work(agent.id)
     if as_json:
-        render.print_json(render.agent_json(agent))
+        render.print_json(render.agent_json(agent, work))
         return
-    for label, text in _facts(agent):
+    for label, text in _facts(agent, work):
         if text:
             body = text.replace("\n", "\n" + " " * 11)
             click.echo(f"{click.style(label.ljust(10), dim=True)} {body}")
 
 
-def _facts(agent: Agent) -> list[tuple[str, str]]:
+def _facts(agent: Agent, work: Work) -> list[tuple[str, str]]:
     end = agent.completed_at or datetime.now(UTC)
     ran = (end - agent.started_at).total_seconds() if agent.started_at else 0.0
     merged = f"merged into {agent.merged_into} as {(agent.merged_commit or '')[:10]}"
+    below = render.files_and_lines(work.files_changed, work.lines_added, work.lines_removed)
     result = agent.result or {}
     tail = str(result.get("output_tail", "")).rstrip()
     return [
@@ -160,8 +163,9 @@ def _facts(agent: Agent) -> list[tuple[str, str]]:
         ("children", " ".join(str(c)[:8] for c in agent.children)),
         ("worktree", agent.worktree_path or ""),
         ("branch", agent.branch_name or ""),
-        ("changed", render.changed(agent)),
-        ("merge", merged if agent.isolation_status == "merged" else ""),
+        ("changed", _with_subtree(render.changed(agent), below, work)),
+        ("disk", _with_subtree(_disk(agent), render.size(work.disk_bytes), work)),
+        ("merge", merged if agent.merged_commit else ""),
         ("conflicts", ", ".join(agent.conflicts or [])),
         (
             "result",
@@ -171,6 +175,16 @@ def _facts(agent: Agent) -> list[tuple[str, str]]:
         ),
         ("output", render.harmless("…" + tail[-400:] if len(tail) > 400 else tail)),
     ]
+
+
+def _disk(agent: Agent) -> str:
+    if agent.isolation_status == "removed":
+        return "removed, the branch is kept"
+    return "" if agent.disk_bytes is None else render.size(agent.disk_bytes)
+
+
+def _with_subtree(own: str, below: str, work: Work) -> str:
+    return f"{own or 'nothing yet'}; subtree {below}" if work.agents > 1 else own
 
 
 def budget_line(agent: Agent) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from bough.client.rows import Agent, Json
+from bough.client.work_rows import Work
 
 _COLOUR = {
     "running": "cyan",
@@ -61,6 +62,14 @@ def tokens(count: int) -> str:
     return str(count)
 
 
+def size(count: int) -> str:
+    """A number of bytes for people, in powers of 1024 as `du -h` has them: 812 B, 1.2 MiB."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count >= 1024**power:
+            return f"{count / 1024**power:.1f} {unit}"
+    return f"{count} B"
+
+
 def since(moment: datetime | None) -> str:
     """How long ago: 12s, 4m, 3h, 2d."""
     if moment is None:
@@ -101,12 +110,16 @@ def changed(agent: Agent) -> str:
     """Files and lines changed, or nothing when not known yet."""
     if agent.files_changed is None:
         return ""
-    files = "file" if agent.files_changed == 1 else "files"
-    return f"{agent.files_changed} {files} +{agent.lines_added} -{agent.lines_removed}"
+    return files_and_lines(agent.files_changed, agent.lines_added or 0, agent.lines_removed or 0)
 
 
-def agent_json(agent: Agent) -> Json:
-    """An agent as `show --json` gives it."""
+def files_and_lines(files: int, added: int, removed: int) -> str:
+    """How much was changed, in few words."""
+    return f"{files} {'file' if files == 1 else 'files'} +{added} -{removed}"
+
+
+def agent_json(agent: Agent, subtree: Work | None = None) -> Json:
+    """An agent as `ps --json` lists it, or with its subtree's work as `show --json` gives it."""
     workspace = None
     if agent.repo_path:
         workspace = {
@@ -120,6 +133,7 @@ def agent_json(agent: Agent) -> Json:
             "files_changed": agent.files_changed,
             "lines_added": agent.lines_added,
             "lines_removed": agent.lines_removed,
+            "disk_bytes": agent.disk_bytes,
             "merged_into": agent.merged_into,
             "merged_commit": agent.merged_commit,
             "conflicts": agent.conflicts,
@@ -129,12 +143,14 @@ def agent_json(agent: Agent) -> Json:
         " runner_id progress progress_note children result created_at started_at completed_at"
     )
     budget = "allocated used reserved available overdraft frozen_at subtree_used"
+    more = {"subtree": {n: getattr(subtree, n) for n in subtree.__slots__}} if subtree else {}
     return {name: getattr(agent, name) for name in same.split()} | {
         "budget": {name: getattr(agent, name) for name in budget.split()},
         "workspace": workspace,
         "error": {"code": agent.error_code, "message": agent.error_message}
         if agent.error_code
         else None,
+        **more,
     }
 
 

@@ -134,6 +134,24 @@ class Duration(click.ParamType[int]):
         return seconds
 
 
+class Size(click.ParamType[int]):
+    """A number of bytes: 500M, 20G; powers of 1024."""
+
+    name = "size"
+    _power: ClassVar = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse; refuses what is no size."""
+        if isinstance(value, int):
+            return value
+        form = r"(\d{1,12})(?:\.(\d))?\s*([KMGT]?)(?:i?B)?"
+        found = re.fullmatch(form, value.strip(), re.ASCII | re.IGNORECASE)
+        if not found:
+            self.fail(f"'{value}' is no size; give one like 500M or 20G")
+        whole, part, unit = found.groups("0")
+        return int(whole + part) * 1024 ** self._power[unit.upper()] // 10
+
+
 def _complete_id(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
     """Ids of agents for the shell; silent and quick whatever is wrong."""
 

@@ -156,8 +156,9 @@ async def run(as_json: bool, **options: Any) -> int:
             runner.stop()
             await asyncio.gather(driving, return_exceptions=True)
         agent = await insist(lambda: client.show(plan.key))
+        work = await insist(lambda: client.subtree_work(plan.key))
     if as_json:
-        render.print_json(render.agent_json(agent))
+        render.print_json(render.agent_json(agent, work))
     else:
         summarize(agent)
     return 130 if interrupted else 0 if agent.status == "completed" else 1

@@ -6,7 +6,6 @@ import click
 
 from bough.runner.lineage import merge_agent, workspace_of
 from bough.runner.workspaces import changes
-from bough.runner.workspaces.git import git
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import asynchronous, connected, id_argument, json_option, named
 
@@ -19,19 +18,16 @@ from bough.surfaces.cli.session import asynchronous, connected, id_argument, jso
 async def diff(agent_id: str, stat: bool, as_json: bool) -> None:
     """Show what an agent changed, with new files and what is not committed yet."""
     async with connected() as client:
-        workspace = workspace_of(await named(client, agent_id))
+        agent = await named(client, agent_id)
+    workspace, tip = workspace_of(agent), agent.head_commit
     if as_json:
-        found = await changes.changes(workspace)
+        found = await changes.changes(workspace, tip=tip)
         keys = ("path", "kind", "lines_added", "lines_removed", "old_path")
         render.print_json([{key: getattr(c, key) for key in keys} for c in found])
         return
     terminal = sys.stdout.isatty()
     colour = terminal and click.get_current_context().color is not False
-    if workspace.path.is_dir():
-        text = await changes.diff(workspace, stat=stat, colour=colour)
-    else:
-        options = [f"--color={'always' if colour else 'never'}", *(["--stat"] if stat else [])]
-        text = await git(workspace.repo, "diff", *options, workspace.base_commit, workspace.branch)
+    text = await changes.diff(workspace, stat=stat, colour=colour, tip=tip)
     if terminal:
         text = render.harmless(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
         click.echo_via_pager(text) if text.count("\n") > 40 else click.echo(text, nl=False)
