@@ -108,6 +108,12 @@ async def test_submodules_are_there_without_being_fetched_each_on_the_agents_bra
     assert (outer / "f.txt").read_text() == "outer lib\n"
     assert (outer / "deep" / "f.txt").read_text() == "inner\n"
     assert sh(outer / "deep", "symbolic-ref", "--short", "HEAD") == space.branch
+    config = with_submodules.git_dir / "modules" / "libs" / "outer lib" / "config"
+    before = config.read_text()
+    # What an agent may well do: it must neither fetch nor touch the main checkout's submodule.
+    sh(space.path, "submodule", "--quiet", "update", "--init", "--recursive")
+    assert config.read_text() == before
+    assert sh(with_submodules.root / "libs" / "outer lib", "status", "--porcelain") == ""
     assert clean_on_its_branch(space)
     assert sh(space.path, "submodule", "status", "--recursive").count("\n") == 1
 
@@ -142,14 +148,18 @@ async def test_removal_without_saving_keeps_what_was_in_a_submodule_under_a_resc
     (outer / "f.txt").write_text("unsaved\n")
     lost = commit(outer, "gone.txt")
     sh(outer, "reset", "-q", "--hard", "HEAD~1")
+    sh(outer, "checkout", "-q", "-b", "aside")
+    aside = commit(outer, "aside.txt")
+    sh(outer, "checkout", "-q", space.branch)
     (outer / "f.txt").write_text("unsaved\n")
     await remove(space, keep_branch=False)
     store = with_submodules.git_dir / "modules" / "libs" / "outer lib"
     assert not space.path.exists()
-    assert any("rescue" in ref for ref in reached(Workspace(store, "", "", store), lost))
+    for sha in (lost, aside):
+        assert any("rescue" in ref for ref in reached(Workspace(store, "", "", store), sha))
+    assert not sh(store, "for-each-ref", "refs/bough/incoming")
     kept = sh(store, "for-each-ref", "--format=%(refname)", "refs/bough/rescue").split()
     assert "unsaved" in {sh(store, "show", f"{ref}:f.txt") for ref in kept}
-    assert list(store.glob("worktrees/*")) == []
 
 
 async def test_a_worktree_removed_by_hand_comes_back_with_its_submodules(
@@ -171,7 +181,9 @@ async def test_a_submodule_without_its_commit_leaves_no_workspace_and_says_what_
     root = with_submodules.root
     sh(root, "update-index", "--cacheinfo", f"160000,{'1' * 40},libs/outer lib")
     sh(root, "commit", "-q", "-m", "away")
-    with pytest.raises(WorkspaceError, match="lacks its commit 1111111111; fetch it: git -C"):
+    with pytest.raises(
+        WorkspaceError, match="lacks its commit 1111111111; fetch it: git submodule"
+    ):
         await make(with_submodules, home)
     assert list(home.glob("worktrees/*/*")) == []
     assert list(with_submodules.git_dir.glob("worktrees/*")) == []

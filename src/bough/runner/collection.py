@@ -194,7 +194,7 @@ class _Run:
         _refuse_if_used(space.path)
         git_dir, admin = await places(space)
         async with alone(git_dir, space.path, admin) as admin:
-            why = await obstacle(git_dir, space, admin) if admin else None
+            why = await obstacle(space, admin) if admin else None
         if why:
             raise WorkspaceError(why)
 
@@ -235,7 +235,6 @@ class _Run:
             reason = found.reason if goes or not found.swept else "somebody is at it"
             item = Item("leftover", str(found.path), None, "", None, size, goes, reason)
             self._tell(item)
-
 
     async def _drain(self, place: Path, git_dirs: list[Path]) -> None:
         """Spare worktrees go when nobody took one for a week, or where a quota is passed."""

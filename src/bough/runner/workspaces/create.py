@@ -17,7 +17,7 @@ import unicodedata
 from pathlib import Path
 
 from bough.runner.workspaces import pool
-from bough.runner.workspaces.furnish import discard_all, include, missing_submodules, restore
+from bough.runner.workspaces.furnish import include
 from bough.runner.workspaces.git import (
     Busy,
     GitError,
@@ -27,12 +27,14 @@ from bough.runner.workspaces.git import (
     locked,
     run,
 )
+from bough.runner.workspaces.submodules import populate, restore
 from bough.runner.workspaces.worktree import (
     READY,
     WORKTREES_LOCK,
     Workspace,
     WorkspaceError,
     admin_of,
+    discard,
     named,
     point_head,
     read_files,
@@ -125,10 +127,10 @@ async def _create(repository: Repo, workspace: Workspace, refs: dict[str, str]) 
                 async with locked(path, patience_s=0):
                     pass  # nobody is writing its files, and under our lock nobody can begin to
             if admin and (admin / READY).exists():
-                await restore(git_dir, workspace, admin)
+                await restore(workspace, admin)
                 return workspace
             if admin:
-                await discard_all(git_dir, workspace, admin)
+                await discard(path, admin)
             if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
                 raise WorkspaceError(f"{path} is in the way and no workspace; move it elsewhere")
             try:
@@ -140,8 +142,9 @@ async def _create(repository: Repo, workspace: Workspace, refs: dict[str, str]) 
         try:  # the slow part holds only this directory's lock
             await read_files(path, admin, _wanted(workspace, refs))
             point_head(admin, workspace.branch)
-            await _furnish(git_dir, workspace, admin)
-            (admin / READY).write_text(f"{workspace.base_commit}\n")
+            await populate(workspace, admin, git_dir / "modules")
+            await include(workspace.repo, path)
+            (admin / READY).touch()
         except BaseException as error:
             free = _FULL_BYTES
             with contextlib.suppress(OSError):  # git itself does not say why it could not write
@@ -181,17 +184,8 @@ async def _register(git_dir: Path, workspace: Workspace, refs: dict[str, str]) -
         await asyncio.gather(placed, return_exceptions=True)
 
 
-async def _furnish(git_dir: Path, workspace: Workspace, admin: Path) -> None:
-    async for sub in missing_submodules(git_dir, workspace, admin):
-        store, ref = sub.repo, f"refs/heads/{sub.branch}"
-        refs = {} if await commit_of(store, ref) else {ref: sub.base_commit}
-        await _create(Repo(store, store, sub.base_commit, None), sub, refs)
-    await include(workspace.repo, workspace.path)
-
-
 async def _undo(repository: Repo, workspace: Workspace, refs: dict[str, str]) -> None:
     with contextlib.suppress(OSError):
-        admin = admin_of(repository.git_dir, workspace.path)
-        await discard_all(repository.git_dir, workspace, admin)
+        await discard(workspace.path, admin_of(repository.git_dir, workspace.path))
     orders = "".join(f"delete {ref} {commit}\n" for ref, commit in refs.items())
     await run(repository.root, "update-ref", "--stdin", input=orders)

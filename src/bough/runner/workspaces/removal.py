@@ -16,8 +16,8 @@ import shutil
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from bough.runner.workspaces.furnish import submodules_of
 from bough.runner.workspaces.git import Busy, commit_of, git, locked, quoted, rescue, run
+from bough.runner.workspaces.submodules import bring_home, submodules_of
 from bough.runner.workspaces.worktree import (
     READY,
     SNAPSHOT,
@@ -51,7 +51,7 @@ async def remove(workspace: Workspace, *, keep_branch: bool = True) -> None:
         async with alone(git_dir, workspace.path, admin) as admin:
             loose: list[str] = []
             if admin:
-                why = await obstacle(git_dir, workspace, admin)
+                why = await obstacle(workspace, admin)
                 if why:
                     raise WorkspaceError(f"{workspace.path} {why}")
                 loose = await _last_commits(workspace, admin)
@@ -60,8 +60,8 @@ async def remove(workspace: Workspace, *, keep_branch: bool = True) -> None:
                 loose += [await commit_of(repo, ref) or "", *mentioned(git_dir / "logs" / ref)]
             agent, slug = workspace.branch.split("/")[1:]
             await rescue(repo, agent=agent, commits=loose, leaving="" if keep_branch else ref)
-            for sub, _ in submodules_of(git_dir, workspace):
-                await remove(sub, keep_branch=keep_branch)
+            for sub in submodules_of(workspace, admin) if admin else ():
+                await bring_home(sub)
             await vanish(git_dir, workspace.path, admin)
         if not keep_branch:
             doomed = ("--format=delete %(refname)", ref, f"refs/bough/base/{agent}/{slug}")
@@ -83,14 +83,14 @@ async def alone(git_dir: Path, path: Path, admin: Path | None) -> AsyncGenerator
         yield admin_of(git_dir, path)
 
 
-async def obstacle(git_dir: Path, workspace: Workspace, admin: Path) -> str | None:
+async def obstacle(workspace: Workspace, admin: Path) -> str | None:
     """Say what forbids to remove a worktree, as the end of a sentence; changes nothing."""
     path, env = workspace.path, tree_env(admin, workspace.path)
     if (admin / "locked").exists():
         return f"is locked; first run: git -C {workspace.repo} worktree unlock {path}"
     if not may_hold_work(path, admin):
         return None
-    ours = {sub.path for sub, _ in submodules_of(git_dir, workspace)}
+    ours = {place for sub in submodules_of(workspace, admin) for place in (sub.space.path, sub.own)}
     busy = await _submodules_at_work(path, admin, ours)
     if path.is_dir():
         others = await run(path, "ls-files", "-z", "--others", "--exclude-standard", env=env)
@@ -112,14 +112,15 @@ def may_hold_work(path: Path, admin: Path) -> bool:
 async def _submodules_at_work(path: Path, admin: Path, ours: set[Path]) -> list[str]:
     """Name the submodules whose repository lies here and holds what no remote of theirs has.
 
-    Those that are worktrees of ours lose nothing: their repository is elsewhere.
+    Those that we made lose nothing: what they hold is brought home first.
     """
     listing = await run(path.parent, "ls-files", "-z", "--stage", env={"GIT_DIR": str(admin)})
     links = [line.split("\t", 1)[1] for line in listing.out.split("\0") if line[:6] == "160000"]
     places = {name: path / name for name in links if path / name not in ours}
     trees = {name: place for name, place in places.items() if os.path.lexists(place / ".git")}
     heads = [head.parent for head in (admin / "modules").rglob("HEAD")]
-    stores = {str(p.relative_to(admin)): p for p in heads if (p / "objects").is_dir()}
+    theirs = [p for p in heads if (p / "objects").is_dir() and p not in ours]
+    stores = {str(p.relative_to(admin)): p for p in theirs}
     busy: list[str] = []
     unpushed = ("rev-list", "-n", "1", "HEAD", "--branches", "--reflog", "--not", "--remotes")
     for name, place in {**stores, **trees}.items():

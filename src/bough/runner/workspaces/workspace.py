@@ -13,7 +13,6 @@ from pathlib import Path
 
 from bough.runner.workspaces.changes import Change, changes, diff
 from bough.runner.workspaces.create import create, location
-from bough.runner.workspaces.furnish import restore, submodules_of
 from bough.runner.workspaces.git import (
     GitError,
     commit_of,
@@ -25,6 +24,7 @@ from bough.runner.workspaces.git import (
 )
 from bough.runner.workspaces.merge import merge_trees
 from bough.runner.workspaces.removal import remove
+from bough.runner.workspaces.submodules import bring_home, restore, submodules_of
 from bough.runner.workspaces.worktree import (
     Snapshot,
     Workspace,
@@ -90,16 +90,20 @@ async def commit_rest(
         git_dir, admin = await places(workspace)
         if admin is None:
             raise WorkspaceError(f"{workspace.path} is gone; create the workspace again first")
-        await restore(git_dir, workspace, admin)
+        await restore(workspace, admin)
         # Innermost first: what contains a submodule records the commit that it is at.
-        for sub, own in submodules_of(git_dir, workspace):
-            await _commit(sub, sub.repo, own, **who)
-        return await _commit(workspace, git_dir, admin, **who)
+        for sub in submodules_of(workspace, admin):
+            await _commit(sub.space, sub.own, sub.own, sub.mentions(), **who)
+            await bring_home(sub)
+        spoken_of = mentioned(admin, git_dir / "logs" / f"refs/heads/{workspace.branch}")
+        return await _commit(workspace, git_dir, admin, spoken_of, **who)
 
 
-async def _commit(workspace: Workspace, git_dir: Path, admin: Path, **who: str) -> str:
+async def _commit(
+    workspace: Workspace, git_dir: Path, admin: Path, spoken_of: list[str], **who: str
+) -> str:
     async with snapshot(workspace.path, admin, keep=True) as shot:
-        new = await _settle(workspace, git_dir, admin, shot, **who)
+        new = await _settle(workspace, git_dir, admin, shot, spoken_of, **who)
     if shot.nested:
         text, event = "left out repositories inside %s: %s", "workspace.nested_skipped"
         log.warning(text, workspace.path, quoted(shot.nested), extra={"event": event})
@@ -107,7 +111,12 @@ async def _commit(workspace: Workspace, git_dir: Path, admin: Path, **who: str) 
 
 
 async def _settle(
-    workspace: Workspace, git_dir: Path, admin: Path, shot: Snapshot, **who: str
+    workspace: Workspace,
+    git_dir: Path,
+    admin: Path,
+    shot: Snapshot,
+    spoken_of: list[str],
+    **who: str,
 ) -> str:
     """Move the branch, then the files, then HEAD; killed anywhere, doing it again ends the same."""
     repo, path, ref = workspace.repo, workspace.path, f"refs/heads/{workspace.branch}"
@@ -116,7 +125,7 @@ async def _settle(
     start = head or tip or workspace.base_commit
     work = await commit_snapshot(workspace, admin, shot, work=start, tip=tip, **who)
     new = await _joined(workspace, admin, work=work, tip=tip, **who)
-    loose = [work, tip or "", *mentioned(admin, git_dir / "logs" / ref)]
+    loose = [work, tip or "", *spoken_of]
     agent = workspace.branch.split("/")[1]
     await rescue(repo, agent=agent, commits=loose, reached_by=new, leaving=ref)
     for lock in (admin / "index.lock", admin / "HEAD.lock", git_dir / f"{ref}.lock"):
