@@ -51,8 +51,8 @@ def test_what_was_removed_can_still_be_shown_compared_and_merged(shell: Shell) -
     taken = shell.column("merged_commit", one)
     shell("gc", "--older-than", "1s", "--max-disk", "0")
     assert status(shell, one, two) == ["removed", "removed"]
-    shown, diff, again, merged = shell.in_a_row(
-        ["show", one], ["diff", two], ["merge", one], ["merge", two]
+    shown, diff, merged, again = shell.in_a_row(
+        ["show", one], ["diff", two], ["merge", two], ["merge", one]
     )
     assert "disk       removed" in shown.out
     assert "merged into main" in shown.out

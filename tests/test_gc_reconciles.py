@@ -109,6 +109,9 @@ def test_a_submodule_with_work_that_was_not_pushed_keeps_its_worktree(
     allowed = ("-c", "protocol.file.allow=always")
     shell.git(*allowed, "submodule", "--quiet", "add", str(library), "lib")
     shell.commit("with a submodule")
+    # The main checkout does not have it, so only the agent's own copy holds what is done there.
+    shell.git("submodule", "--quiet", "deinit", "-f", "lib")
+    shutil.rmtree(shell.repo / ".git" / "modules" / "lib")
     agent = work(shell, "git -c protocol.file.allow=always submodule --quiet update --init")
     clean = work(shell, "git -c protocol.file.allow=always submodule --quiet update --init")
     inner = worktree(shell, agent) / "lib"

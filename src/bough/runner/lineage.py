@@ -98,7 +98,7 @@ async def merge_agent(
             )
         raise
     # Merging again must not make a later commit of the target the one that took the work.
-    known = merged.already_contained and agent.isolation_status == "merged"
+    known = merged.already_contained and agent.merged_commit is not None
     if not dry_run and not known:
         await client.record_merge(
             agent.id,

@@ -109,6 +109,8 @@ returns table (what text, calls bigint, tokens bigint, input_tokens bigint, outp
   files_changed bigint, lines_added bigint, lines_removed bigint, disk_bytes bigint)
 language plpgsql stable security definer set search_path = '' as $$
 #variable_conflict use_column
+declare
+  _root_id uuid := (select b.root_id from bough.budgets b where b.agent_id = statistics.agent_id);
 begin
   if statistics.by not in ('role', 'depth', 'model', 'operation', 'agent', 'subtree') then
     raise exception
@@ -128,7 +130,8 @@ begin
       coalesce(sum(r.tokens_used) filter (where r.cost_usd is null), 0)::bigint as unpriced
       from bough_api._buckets(statistics.agent_id, statistics.by) b
       join bough.reservations r on r.agent_id = b.id
-     where r.tokens_used is not null group by 1),
+     where r.tokens_used is not null
+       and (statistics.agent_id is null or r.root_id = _root_id) group by 1),
   worked as (select * from bough_api._work_in(statistics.agent_id, statistics.by) k
     where k.what is not null)
   select coalesce(s.what, k.what), coalesce(s.calls, 0), coalesce(s.tokens, 0),

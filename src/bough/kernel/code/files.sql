@@ -15,7 +15,7 @@ begin
   select a.id, a.root_id, a.role::text, a.status::text, f.path, f.kind::text, f.old_path,
       f.lines_added, f.lines_removed, f.saved_at, w.repo_path, w.isolation_status::text,
       w.merged_into, w.merged_commit
-    from bough_api._files_like(files.agent_id, files.glob) c
+    from bough_api._files_like(files.agent_id, files.glob, files.repo_path, files.page) c
     join bough.file_changes f on f.agent_id = c.agent and f.number = c.place
     join bough.agents a on a.id = f.agent_id
     join bough.workspaces w on w.agent_id = f.agent_id
@@ -25,7 +25,7 @@ end $$;
 comment on function bough_api.files is
   'Files changed at and below an agent (null: everywhere) whose name fits, the newest first.';
 
-create function bough_api._files_like(agent_id uuid, glob text)
+create function bough_api._files_like(agent_id uuid, glob text, repo_path text, page integer)
 returns table (agent uuid, place integer)
 language plpgsql stable security definer set search_path = '' as $$
 #variable_conflict use_column
@@ -48,7 +48,10 @@ begin
        and (glob is null or f.path like _like or f.path like _like || '/%'
          or f.old_path like _like or f.old_path like _like || '/%');
   elsif glob is null then
-    return query select f.agent_id, f.number::integer from bough.file_changes f;
+    return query select f.agent_id, f.number::integer from bough.file_changes f
+      join bough.workspaces w on w.agent_id = f.agent_id
+     where _files_like.repo_path is null or w.repo_path = _files_like.repo_path
+     order by f.saved_at desc, f.agent_id, f.number limit _files_like.page;
   else
     return query select f.agent_id, f.number::integer from bough.file_changes f
      where (left(f.path, 200) >= _from and left(f.path, 200) < _to

@@ -66,8 +66,8 @@ async def gc(
         render.print_json(_json(done, dry_run=dry_run))
         return
     if done.items:
-        header = ("AGENT", "WHAT", "STATE", "AGE", "SIZE", "", "REASON", "PATH")
-        render.print_table(header, [_row(i, dry_run=dry_run) for i in done.items], grow=7)
+        header = ("AGENT", "WHAT", "STATE", "AGE", "SIZE", "OUTCOME", "REASON")
+        render.print_table(header, [_row(i, dry_run=dry_run) for i in done.items], grow=6)
     gone = sum(item.removed for item in done.items)
     verb = "would remove" if dry_run else "removed"
     click.echo(
@@ -78,6 +78,7 @@ async def gc(
 
 def _row(item: Item, *, dry_run: bool) -> list[str]:
     removed = "would remove" if dry_run else "removed"
+    whose = "" if item.agent_id else f"{text_of(item.path)}: "
     return [
         str(item.agent_id)[:8] if item.agent_id else "-",
         item.what,
@@ -85,8 +86,7 @@ def _row(item: Item, *, dry_run: bool) -> list[str]:
         "-" if item.age_s is None else render.duration(item.age_s),
         render.size(item.size_bytes),
         removed if item.removed else "kept",
-        render.line_of(item.reason),
-        text_of(item.path),
+        render.line_of(f"{whose}{item.reason}", width=400),
     ]
 
 

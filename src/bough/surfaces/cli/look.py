@@ -179,7 +179,7 @@ def _facts(agent: Agent, work: Work) -> list[tuple[str, str]]:
 
 def _disk(agent: Agent) -> str:
     if agent.isolation_status == "removed":
-        return "removed, the branch is kept"
+        return "removed"
     return "" if agent.disk_bytes is None else render.size(agent.disk_bytes)
 
 
