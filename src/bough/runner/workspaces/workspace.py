@@ -33,7 +33,7 @@ from bough.runner.workspaces.git import (
     rescue,
     run,
 )
-from bough.runner.workspaces.merge import merge_trees
+from bough.runner.workspaces.trees import merge_trees
 from bough.runner.workspaces.worktree import (
     READY,
     Snapshot,
