@@ -15,6 +15,7 @@ from bough.client import rows
 from bough.client.budgets import BudgetCalls
 from bough.client.errors import AgentEnded, AgentNotFound, StaleLease, translated
 from bough.client.mail import MailCalls
+from bough.client.merges import MergeCalls
 from bough.client.steps import StepCalls
 
 _AGENT = cast("LiteralString", ", ".join(f.name for f in fields(rows.Agent)))
@@ -42,7 +43,7 @@ class Spawn:
     max_running: int | None = None
 
 
-class Client(BudgetCalls, MailCalls, StepCalls):
+class Client(BudgetCalls, MailCalls, MergeCalls, StepCalls):
     """All that a program may ask of the kernel, but for what only a runner does."""
 
     async def spawn(self, what: Spawn) -> rows.Spawned:

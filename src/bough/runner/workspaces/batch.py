@@ -6,10 +6,11 @@ the caller has written down what it will be. Whoever calls it holds the target's
 When it breaks: TargetMoved when the branch kept moving; BadConfiguration, GitError.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from bough.runner.workspaces.commits import wants_signatures, write
 from bough.runner.workspaces.git import GitError, NoCommit, Repo, commit_of, git, is_ancestor
@@ -68,6 +69,12 @@ class _Line(Generic[Key]):
     steps: list[Step[Key]] = field(default_factory=list["Step[Key]"])
     decided: dict[Key, Outcome] = field(default_factory=dict["Key", Outcome])
 
+    def landed(self) -> dict[Key, Outcome]:
+        return {
+            s.key: Outcome("merged", s.work.strategy, s.work.commit, s.old, s.new)
+            for s in self.steps
+        }
+
     @property
     def end(self) -> str:
         return self.steps[-1].new if self.steps else self.tip
@@ -90,6 +97,7 @@ async def land(
     works: Mapping[Key, Work],
     *,
     plan: Callable[[list[Step[Key]]], Awaitable[bool]],
+    record: Callable[[dict[Key, Outcome]], Awaitable[object]],
     tell: Callable[[str], None] = lambda _: None,
     settings: MergeSettings | None = None,
     dry_run: bool = False,
@@ -97,8 +105,9 @@ async def land(
     """Bring the works onto `target` in order; what became of each.
 
     `plan` hears the steps just before the branch moves and may refuse, then nothing has moved and
-    the result is None. `settings`: those of the target's own commit unless given. With `dry_run`
-    every check but the gates is made and nothing moves.
+    the result is None; `record` hears what has landed, just after. `settings`: those of the
+    target's own commit unless given. With `dry_run` every check but the gates is made and nothing
+    moves.
     """
     for _ in range(_ATTEMPTS):
         tip = await commit_of(repository.root, f"refs/heads/{target}")
@@ -112,17 +121,39 @@ async def land(
             if not await plan(line.steps):
                 return None
             try:
-                if not await place(repository, target, old=tip, new=line.end):
+                moving = place(repository, target, old=tip, new=line.end)
+                if not await _to_its_end(_noted(moving, line.landed(), record)):
                     continue
             except TargetDirty as error:
                 line.decided |= {step.key: _refused(step.work, error) for step in line.steps}
                 return line.decided
-        landed = {
-            s.key: Outcome("merged", s.work.strategy, s.work.commit, s.old, s.new)
-            for s in line.steps
-        }
-        return line.decided | landed
+        return line.decided | line.landed()
     raise TargetMoved(f"{target} moved during {_ATTEMPTS} attempts to merge; try again")
+
+
+async def _noted(
+    moving: Coroutine[Any, Any, bool],
+    landed: dict[Key, Outcome],
+    record: Callable[[dict[Key, Outcome]], Awaitable[object]],
+) -> bool:
+    moved = await moving
+    if moved:
+        await record(landed)
+    return moved
+
+
+async def _to_its_end(moving: Coroutine[Any, Any, bool]) -> bool:
+    """Let what moves files finish before a cancellation goes on its way."""
+    task = asyncio.create_task(moving)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled
+    return task.result()
 
 
 class _Batch:

@@ -8,7 +8,7 @@ When it breaks: MergeConflict with the paths, TargetDirty, TargetMoved, NoCommit
 
 from dataclasses import dataclass
 
-from bough.runner.workspaces.batch import GateFailed, Step, land
+from bough.runner.workspaces.batch import GateFailed, Outcome, Step, land
 from bough.runner.workspaces.commits import Recipe
 from bough.runner.workspaces.git import NoCommit, Repo, commit_of, is_ancestor
 from bough.runner.workspaces.queue_lock import held
@@ -69,12 +69,16 @@ async def merge(
     work = Work(source, commit, strategy, Recipe(message, *who, committer=who))
 
     async def plan(steps: list[Step[str]]) -> bool:
-        del steps
-        return True
+        return bool(steps)
+
+    async def record(landed: dict[str, Outcome]) -> None:
+        del landed
 
     async with held(lock_of(repository, target)):
         only = {source: work}
-        landed = await land(repository, target, only, plan=plan, settings=settings, dry_run=dry_run)
+        landed = await land(
+            repository, target, only, plan=plan, record=record, settings=settings, dry_run=dry_run
+        )
     outcome = (landed or {})[source]
     if outcome.error:
         raise outcome.error
