@@ -53,16 +53,16 @@ async def write(where: Path, tree: str, parents: Sequence[str], recipe: Recipe) 
                 where, *args, "-S", tree, env=who | _NOBODY_TO_ASK, input=recipe.message
             )
     except TimeoutError as error:
-        raise GitError(f"{_why_not_signed(where)} within {_SIGN_S:g} s") from error
+        raise _not_signed(f"no signature within {_SIGN_S:g} s") from error
     except GitError as error:
         said = " ".join(error.stderr.split())[:200] or str(error)
-        raise GitError(f"{_why_not_signed(where)}: {said}") from error
+        raise _not_signed(said) from error
     return made.strip()
 
 
-def _why_not_signed(where: Path) -> str:
+def _not_signed(why: str) -> GitError:
     advice = "unlock the key, or set [merge] sign = false in bough.toml"
-    return f"nothing was changed in {where}, the merge cannot be signed ({advice})"
+    return GitError(f"the merge cannot be signed: {why}; nothing was changed: {advice}")
 
 
 async def recipe_of(where: Path, commit: str, like: Recipe) -> Recipe:
