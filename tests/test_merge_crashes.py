@@ -113,3 +113,17 @@ def test_work_of_a_person_in_the_checkout_is_not_taken_for_what_a_merge_left(she
     told = shell.refused("merge", agent, code=5)
     assert "a.txt" in told
     assert (shell.repo / "a.txt").read_text() == "mine\n"
+
+
+def test_what_a_killed_merge_landed_and_somebody_took_back_is_not_merged_again(
+    shell: Shell,
+) -> None:
+    agent = finished(shell, {"new": "x\n"})
+    env = deadly(shell, "merge --ff-only", "after")
+    killed = shell.begin("merge", agent, "--strategy", "squash", env=env)
+    assert killed.ends().code == -signal.SIGKILL
+    (shell.repo / "new").unlink()
+    shell.commit("not wanted after all")
+    assert shell("merge", "--queue").out.startswith(f"merged {agent[:8]}")
+    assert shell("merge", agent, "--strategy", "squash").out == "main has it already\n"
+    assert not (shell.repo / "new").exists()
