@@ -22,7 +22,7 @@ from bough.client.client import Spawn
 from bough.client.database import open_client
 from bough.client.hints import listening
 from bough.client.runner_calls import RunnerClient
-from bough.runner.merging import merge_agents, wish_of
+from bough.runner.merging import merge_agents, wishes_of
 
 AGENTS = 20
 
@@ -107,8 +107,8 @@ async def main() -> None:
             listen = partial(listening, dsn)
 
             async def take(*ids: UUID) -> None:
-                wishes = [await wish_of(await client.show(i), None, None) for i in ids]
-                await merge_agents(client, listen, wishes)
+                agents = [await client.show(i) for i in ids]
+                await merge_agents(client, listen, await wishes_of(agents, None, None))
 
             async def one_by_one() -> None:
                 for agent in agents:

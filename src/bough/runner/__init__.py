@@ -2,6 +2,7 @@
 
 `runner` claims and obeys, `job` takes one agent from its worktree to its end, `drivers` say what to
 start; `function` runs a Python function as an agent, `context` and `talk` are its words, `journal`
-its recorded steps, `lineage` what goes between parent and child in git. `workspaces/` holds
-everything about git, `programs/` everything about processes. Imports nothing.
+its recorded steps, `lineage` where a child starts in git. `merging` brings agents' work
+into branches by way of the queue that `merge_queue` works off, `resolving` hands conflicts on.
+`workspaces/` holds everything about git, `programs/` everything about processes. Imports nothing.
 """

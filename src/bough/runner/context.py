@@ -25,7 +25,7 @@ from bough.client.rows import Agent, Json
 from bough.runner.drivers import UnknownDriver, program_of
 from bough.runner.journal import IN_STEP, Journal, NotYet, StepFailed, whole_seconds
 from bough.runner.lineage import start_below
-from bough.runner.merging import merge_agents, merged_of, wish_of
+from bough.runner.merging import merge_agents, merged_of, wishes_of
 from bough.runner.talk import Talk
 from bough.runner.workspaces.merge import Merged
 from bough.runner.workspaces.settings import Strategy
@@ -164,7 +164,7 @@ class Context(Talk):
         """Merge a child's work into this agent's branch. Raises MergeConflict and as `merge`."""
 
         async def act(_: UUID) -> Merged:
-            wish = await wish_of(await self._child(child), into, strategy)
+            [wish] = await wishes_of([await self._child(child)], into, strategy)
             [merge] = await merge_agents(self._client, self._listen, [wish])
             return await merged_of(wish, merge)
 

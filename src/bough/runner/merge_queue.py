@@ -16,7 +16,7 @@ from bough.runner.workspaces.commits import Recipe
 from bough.runner.workspaces.git import GitError, NoCommit, Repo, commit_of, git
 from bough.runner.workspaces.settings import Strategy, strategy_of
 from bough.runner.workspaces.strategies import Work, is_landed
-from bough.runner.workspaces.target import TargetDirty, checkout_of, mend, place
+from bough.runner.workspaces.target import TargetDirty, checkout_of, mend, move, ready
 from bough.runner.workspaces.trees import MergeConflict
 
 
@@ -66,7 +66,8 @@ class QueueWorker:
         planned = [line for line in lines if line.planned_commit]
         if planned and await self._finish_plan(planned):
             return True
-        works = {line.id: work for line in lines if (work := await self._work(line))}
+        tips = await self._tips(lines)
+        works = {line.id: work for line in lines if (work := await self._work(line, tips))}
         if len(works) > 1:
             self._tell(f"{self._target}: merges {len(works)} in one go")
         try:
@@ -109,34 +110,39 @@ class QueueWorker:
                 checkout = await checkout_of(self._repository, self._target)
                 if checkout:
                     await mend(checkout, tip, last)
-                if not await place(self._repository, self._target, old=tip, new=last):
+                ends = {"old": tip, "new": last}
+                checkout = await ready(self._repository, self._target, **ends)
+                if not await move(self._repository, self._target, checkout, **ends):
                     return False
             except TargetDirty:
                 return False
         for line in planned:
-            work = await self._source(line)
-            source, strategy = line.planned_source or work[0], work[1]
-            ends = (str(line.planned_on), str(line.planned_commit))
-            await self._record(line.id, Outcome("merged", strategy, source, *ends))
+            took = (str(line.planned_source), str(line.planned_on), str(line.planned_commit))
+            await self._record(line.id, Outcome("merged", strategy_of(line.strategy), *took))
         return True
 
-    async def _source(self, line: InLine) -> tuple[str, Strategy]:
-        strategy = strategy_of(line.strategy)
-        tip = await commit_of(self._root, f"refs/heads/{line.source_branch}")
-        return tip or line.head_commit, strategy
+    async def _tips(self, lines: list[InLine]) -> dict[str, str]:
+        """The commit of each branch that is to be merged and still there."""
+        refs = [f"refs/heads/{line.source_branch}" for line in lines]
+        form = "--format=%(refname:lstrip=2) %(objectname)"
+        listed = await git(self._root, "for-each-ref", form, *refs)
+        pairs = [line.rpartition(" ") for line in listed.splitlines()]
+        return {name: commit for name, _, commit in pairs}
 
-    async def _work(self, line: InLine) -> Work | None:
+    async def _work(self, line: InLine, tips: dict[str, str]) -> Work | None:
         """What to bring; None when it was decided by a look at what is there."""
-        commit, strategy = await self._source(line)
+        tip, strategy = tips.get(line.source_branch), strategy_of(line.strategy)
+        # Without its branch, the commit that was saved at the agent's end is its work.
+        commit = tip or line.head_commit
         recipe = recipe_for(line.agent_id, line.role, line.source_branch, line.task, strategy)
         work = Work(line.source_branch, commit, strategy, recipe, tuple(line.settled))
-        if await commit_of(self._root, commit) is None:
+        if tip is None and await commit_of(self._root, commit) is None:
             error = NoCommit(f"{self._root} has neither {line.source_branch} nor {commit[:10]}")
             await self._record(line.id, Outcome("refused", strategy, commit, error=error))
             return None
-        tip = await commit_of(self._root, f"refs/heads/{self._target}")
         for source, landed in zip(line.landed_sources, line.landed_commits, strict=True):
-            if source == commit and tip and await is_landed(self._root, tip, landed):
+            target = f"refs/heads/{self._target}"
+            if source == commit and await is_landed(self._root, target, landed):
                 there = Outcome("merged", strategy, commit, landed, landed)
                 await self._record(line.id, there)
                 return None

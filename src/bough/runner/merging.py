@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -62,11 +63,29 @@ class Wish:
     strategy: Strategy
 
 
-async def wish_of(agent: Agent, into: str | None, strategy: Strategy | None) -> Wish:
+async def wishes_of(
+    agents: Sequence[Agent], into: str | None, strategy: Strategy | None
+) -> list[Wish]:
     """Everything checked that can be before anything is queued.
 
-    Without `strategy` it is the one that the target's bough.toml names.
+    Without `strategy` it is the one that each target's bough.toml names.
     """
+    repositories: dict[Path, Repo] = {}
+    named: dict[tuple[Path, str], Strategy] = {}
+    wishes: list[Wish] = []
+    for agent in agents:
+        path, target = _ask(agent, into)
+        if path not in repositories:
+            repositories[path] = await open_repository(path)
+        if (path, target) not in named:
+            named[path, target] = await _strategy(repositories[path], target)
+        chosen = strategy or named[path, target]
+        wishes.append(Wish(agent, target, repositories[path], chosen))
+    return wishes
+
+
+def _ask(agent: Agent, into: str | None) -> tuple[Path, str]:
+    """The repository and branch that an agent's work goes to. Raises what keeps it from going."""
     short = str(agent.id)[:8]
     workspace = workspace_of(agent)
     if not agent.has_ended:
@@ -78,13 +97,15 @@ async def wish_of(agent: Agent, into: str | None, strategy: Strategy | None) -> 
         raise NoWorkspace(f"agent {short} started from no branch; say where to: --into BRANCH")
     if agent.head_commit is None:
         raise NoWorkspace(f"the work of agent {short} is not committed yet; try again in a moment")
-    repository = await open_repository(workspace.repo)
+    return workspace.repo, target
+
+
+async def _strategy(repository: Repo, target: str) -> Strategy:
     tip = await commit_of(repository.root, f"refs/heads/{target}")
     if tip is None:
         advice = f"see what it has: git -C {repository.root} branch -a"
         raise NoCommit(f"{repository.root} has no branch {target!r}; {advice}")
-    chosen = strategy or (await settings_at(repository.root, tip)).merge.strategy
-    return Wish(agent, target, repository, chosen)
+    return (await settings_at(repository.root, tip)).merge.strategy
 
 
 async def merge_agents(

@@ -13,6 +13,7 @@ from bough.runner.workspaces.commits import Recipe, recipe_of, write
 from bough.runner.workspaces.git import GitError, commit_of, git, is_ancestor, quoted, run
 from bough.runner.workspaces.settings import Strategy
 from bough.runner.workspaces.trees import MergeConflict, merge_trees, replay
+from bough.runner.workspaces.worktree import tree_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ def conflict(work: Work, target: str, kinds: dict[str, str]) -> MergeConflict:
     return MergeConflict(f"{text}; nothing was changed: resolve them first", list(kinds), kinds)
 
 
-async def combined(root: Path, target: str, tip: str, work: Work) -> tuple[str, tuple[str, ...]]:
+async def combined(
+    root: Path, target: str, tip: str, tip_tree: str, work: Work
+) -> tuple[str, tuple[str, ...]]:
     """The tree of `work` on `tip` and the parents its commit gets; no parents: nothing to bring.
 
     For merge and squash, whose one commit is written by the caller. Raises MergeConflict.
@@ -45,10 +48,12 @@ async def combined(root: Path, target: str, tip: str, work: Work) -> tuple[str, 
     if kinds:
         raise conflict(work, target, kinds)
     await _refuse_markers(root, tree, work)
-    if work.strategy == "merge":
-        return tree, (tip, work.commit)
-    same = tree == (await git(root, "rev-parse", f"{tip}^{{tree}}")).strip()
-    return tree, () if same else (tip,)
+    # What is contained changes nothing; asking only then saves a process for all the others.
+    if tree == tip_tree and (
+        work.strategy == "squash" or await is_ancestor(root, work.commit, tip)
+    ):
+        return tree, ()
+    return tree, (tip, work.commit) if work.strategy == "merge" else (tip,)
 
 
 async def replayed(root: Path, target: str, tip: str, work: Work) -> str:
@@ -63,7 +68,7 @@ async def replayed(root: Path, target: str, tip: str, work: Work) -> str:
         tree, kinds = await replay(root, commit, parents[0], at)
         if kinds:
             raise conflict(work, target, kinds)
-        if tree != (await git(root, "rev-parse", f"{at}^{{tree}}")).strip():
+        if tree != await tree_of(root, at):
             at = await write(root, tree, (at,), await recipe_of(root, commit, work.recipe))
     if await git(root, "rev-list", "-1", "--merges", f"{tip}..{work.commit}"):
         at = await _with_what_merges_resolved(root, tip, at, work)
@@ -72,7 +77,7 @@ async def replayed(root: Path, target: str, tip: str, work: Work) -> str:
 
 async def _with_what_merges_resolved(root: Path, tip: str, at: str, work: Work) -> str:
     tree, kinds = await merge_trees(root, tip, work.commit)
-    if kinds or tree == (await git(root, "rev-parse", f"{at}^{{tree}}")).strip():
+    if kinds or tree == await tree_of(root, at):
         return at
     subject = f"What merges in {work.name} resolved\n\n"
     recipe = replace(work.recipe, message=subject + work.recipe.message)

@@ -3,7 +3,7 @@
 Guarantees: the branch moves by compare and swap, so nothing that landed meanwhile is lost; where it
 is checked out, files and index move first and the ref last, so a kill leaves the merge's files in
 front of the old commit, never the old files in front of the merge, which the next commit would
-silently undo. `place` again finishes what a kill left. Work in the checkout is never touched.
+silently undo. Moving again finishes what a kill left. Work in the checkout is never touched.
 When it breaks: TargetDirty, nothing has changed; GitError.
 """
 
@@ -135,9 +135,11 @@ async def _is_file_of(checkout: Path, path: str, commit: str) -> bool:
 
 async def _no_other_git(checkout: Path) -> None:
     """Wait a moment for a git that is at work here, such as the one of a merge that was killed."""
-    path = await git(checkout, "rev-parse", "--path-format=absolute", "--git-path", "index.lock")
+    admin = checkout / ".git"
+    if admin.is_file():
+        admin = Path(os.fsdecode(admin.read_bytes()).removeprefix("gitdir: ").rstrip("\n"))
     for _ in range(_LOOKS):
-        if not Path(path.removesuffix("\n")).exists():
+        if not (admin / "index.lock").exists():
             return
         await asyncio.sleep(_LOOK_S)
 
@@ -155,20 +157,24 @@ async def _forward(checkout: Path, *, ref: str, old: str, new: str) -> bool:
     raise TargetDirty(f"{checkout} cannot take the merge; {reason}") from reason
 
 
-async def place(
-    repository: Repo, target: str, *, old: str, new: str, dry_run: bool = False
-) -> bool:
-    """Make the target's ref and its checkout, if any, the commit `new`; False when it moved.
+async def ready(repository: Repo, target: str, *, old: str, new: str) -> Path | None:
+    """The target's checkout, if there is one, which can go from `old` to `new`; changes nothing.
 
-    With `dry_run` all checks are made and nothing moves.
+    Raises TargetDirty.
     """
-    ref = f"refs/heads/{target}"
     checkout = await checkout_of(repository, target)
     if checkout:
         await _no_other_git(checkout)
         await refuse_if_dirty(checkout, target, old, new)
-    if dry_run:
-        return True
+    return checkout
+
+
+async def move(repository: Repo, target: str, checkout: Path | None, *, old: str, new: str) -> bool:
+    """Make the target's ref and its checkout, as `ready` gave it, the commit `new`.
+
+    False when the ref was not `old` any more. Raises TargetDirty, GitError.
+    """
+    ref = f"refs/heads/{target}"
     if checkout:
         return await _forward(checkout, ref=ref, old=old, new=new)
     args = ("update-ref", "-m", "bough: merge", ref, new, old)

@@ -88,34 +88,46 @@ async def gates_failed(repository: Repo, commit: str, settings: MergeSettings) -
     return None
 
 
-async def _hooks_at(repository: Repo) -> Path:
-    """Where the repository keeps its hooks, as its own settings say."""
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The hooks of a repository that can be run, and for how many seconds each at most."""
+
+    repository: Repo
+    place: Path
+    names: frozenset[str]
+    seconds: float
+
+    async def run(self, tip: str, tree: str, message: str, strategy: Strategy) -> str:
+        """Run the hooks for one commit; its message, which commit-msg may change.
+
+        Raises HookFailed.
+        """
+        names = [name for name in _HOOKS[strategy] if name in self.names]
+        if not names:
+            return message
+        async with checked_out(self.repository, tip, files=tree) as where:
+            file = where.parent / "message"
+            file.write_text(message, "utf-8", "surrogateescape")
+            for name in names:
+                args = [str(file)] if name == "commit-msg" else []
+                argv = ["git", "-c", f"core.hooksPath={self.place}", "hook", "run", name, "--"]
+                verdict = await _judged(name, [*argv, *args], where, self.seconds)
+                if not verdict.ok:
+                    raise HookFailed(
+                        f"hook {name} {verdict.why}: {verdict.last_line}; nothing was changed "
+                        f"(try it: {shlex.quote(str(self.place / name))})"
+                    )
+            return file.read_text("utf-8", "surrogateescape")
+
+
+async def hooks_of(repository: Repo, settings: MergeSettings) -> Hooks:
+    """Find the hooks where the repository's own settings say that they are."""
     args = ("config", "--show-scope", "--type=path", "-z", "--get-all", "core.hooksPath")
     words = (await git(repository.root, *args, check=False)).split("\0")[:-1]
     pairs = list(zip(words[::2], words[1::2], strict=True))
     # Ours on the command line, which turns hooks off, is not asked here.
     own = [path for scope, path in pairs if scope != "command"]
-    return repository.root / own[-1] if own else repository.git_dir / "hooks"
-
-
-async def hooked(
-    repository: Repo, tip: str, tree: str, message: str, strategy: Strategy, settings: MergeSettings
-) -> str:
-    """Run the hooks for one commit; its message, which commit-msg may change. Raises HookFailed."""
-    place = await _hooks_at(repository)
-    names = [name for name in _HOOKS[strategy] if os.access(place / name, os.X_OK)]
-    if not settings.hooks or not names:
-        return message
-    async with checked_out(repository, tip, files=tree) as where:
-        file = where.parent / "message"
-        file.write_text(message, "utf-8", "surrogateescape")
-        for name in names:
-            args = [str(file)] if name == "commit-msg" else []
-            argv = ["git", "-c", f"core.hooksPath={place}", "hook", "run", name, "--", *args]
-            verdict = await _judged(name, argv, where, settings.gate_timeout_s)
-            if not verdict.ok:
-                raise HookFailed(
-                    f"hook {name} {verdict.why}: {verdict.last_line}; nothing was changed "
-                    f"(try it: {shlex.quote(str(place / name))})"
-                )
-        return file.read_text("utf-8", "surrogateescape")
+    place = repository.root / own[-1] if own else repository.git_dir / "hooks"
+    every = {name for names in _HOOKS.values() for name in names}
+    there = frozenset(name for name in every if os.access(place / name, os.X_OK))
+    return Hooks(repository, place, there, settings.gate_timeout_s)

@@ -16,7 +16,7 @@ from bough.client.merges import Merge
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.drivers import UnknownDriver, program_of
-from bough.runner.merging import Wish, error_of, forecast, merge_agents, wish_of, work_queue
+from bough.runner.merging import Wish, error_of, forecast, merge_agents, wishes_of, work_queue
 from bough.runner.resolving import Means, spawn_resolver
 from bough.runner.workspaces.batch import GateFailed
 from bough.runner.workspaces.git import GitError, open_repository
@@ -147,7 +147,7 @@ async def merge(agent_ids: tuple[str, ...], as_json: bool, **options: Any) -> in
         if resolving.wanted:
             for agent in agents:
                 resolving.means(agent)
-        wishes = [await wish_of(a, options["into"], options["strategy"]) for a in agents]
+        wishes = await wishes_of(agents, options["into"], options["strategy"])
         if options["dry_run"]:
             told = await _forecast(wishes)
         else:
