@@ -166,6 +166,8 @@ async def _see_done(
         if not taken.done():
             tell(f"{wish.target}: waits for the merge that is under way")
             await _until_taken_or_done(client, listen, wish, own, taken)
+        if taken.done():
+            taken.result()
         while taken.done() and await _unfinished(client, own) and await worker.take_all():
             pass
     finally:

@@ -75,9 +75,9 @@ async def _task(wish: Wish, tip: str, source: str, kinds: dict[str, str]) -> str
     text = [
         f"Resolve the conflict between {wish.target} and {agent.branch_name} ({task})",
         "",
-        "The files hold both sides. Where they disagree git's markers stand: above ======= is",
-        f"{wish.target}, below it the agent's work. Edit these files so that both intents hold,",
-        "remove every marker, and leave everything else as it is:",
+        "The files hold both sides. Where they disagree git's markers stand: above ======= is what",
+        f"{wish.target} has, below it the agent's work. Edit these files so that both intents",
+        "hold, remove every marker, and leave everything else as it is:",
         *paths,
     ]
     for name, old, new in ((wish.target, base, tip), (str(agent.branch_name), base, source)):

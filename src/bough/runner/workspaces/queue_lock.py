@@ -46,18 +46,25 @@ class QueueLock:
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         # A daemon: a process that ends does not wait for it, and its lock ends with the process.
-        with contextlib.suppress(OSError):
+        failed: OSError | None = None
+        try:
             fcntl.flock(self._handle, fcntl.LOCK_EX)
+        except OSError as error:
+            failed = error
         with self._guard:
             self._waits = False
             if self._given_up:
                 os.close(self._handle)
                 return
         with contextlib.suppress(RuntimeError):  # the loop has ended, and the process with it
-            loop.call_soon_threadsafe(self._arrived)
+            loop.call_soon_threadsafe(self._arrived, failed)
 
-    def _arrived(self) -> None:
-        if self._taken and not self._taken.done():
+    def _arrived(self, failed: OSError | None) -> None:
+        if self._taken is None or self._taken.done():
+            return
+        if failed:
+            self._taken.set_exception(GitError(f"the lock cannot be had: {failed.strerror}"))
+        else:
             self._taken.set_result(None)
 
     def release(self) -> None:
