@@ -126,3 +126,26 @@ def test_what_a_killed_merge_landed_and_somebody_took_back_is_not_merged_again(
     assert shell("merge", "--queue").out.startswith(f"merged {agent[:8]}")
     assert shell("merge", agent, "--strategy", "squash").out == "main has it already\n"
     assert not (shell.repo / "new").exists()
+
+
+def test_a_plan_that_never_landed_is_not_taken_for_one_that_did(shell: Shell) -> None:
+    stale, landed = finished(shell, {"stale": "x\n"}), finished(shell, {"landed": "x\n"})
+    before = shell.git("rev-parse", "main")
+    shell("merge", "--strategy", "squash", landed)
+    now = shell.git("rev-parse", "main")
+    never = shell.git("commit-tree", "-p", before, "-m", "never", "main^{tree}")
+    for agent, commit in ((stale, never), (landed, now)):
+        key = shell.value(
+            "select id::text from bough_api.queue_merge(gen_random_uuid(), %s, 'main', 'squash')",
+            agent,
+        )
+        shell.value(
+            "update bough.merges set source_commit = %s, previous_commit = %s, merged_commit = %s"
+            " where id = %s returning 1",
+            *(shell.column("head_commit", agent), before, commit, key),
+        )
+    told = shell("merge", "--queue")
+    assert [line.split()[1] for line in told.out.splitlines()] == [stale[:8], landed[:8]]
+    assert (shell.repo / "stale").exists()
+    assert shell.git("rev-list", "--count", f"{before}..main") == "2"
+    assert shell.git("rev-parse", "main~1") == now

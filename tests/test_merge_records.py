@@ -197,9 +197,13 @@ async def test_an_agent_sees_and_ends_merges_of_its_own_subtree_only(kernel: Ker
     line = await kernel.merge_queue("/r", target_branch="main", below=parent.id)
     assert [row.id for row in line] == [own]
     assert [m.id for m in await kernel.merges([own, foreign], below=parent.id)] == [own]
+    assert await plan(kernel, foreign) == [foreign]
     assert await plan(kernel, own, foreign, below=parent.id) == [own]
+    line = await kernel.merge_queue("/r", target_branch="main")
+    assert [row.planned_commit for row in line] == [NEW, NEW]
     with pytest.raises(NotYours, match="is not below"):
         await record(kernel, foreign, "refused", reason="r", below=parent.id)
+    await plan(kernel, own)
     await kernel.withdraw_merge(foreign, below=stranger.id)
     assert await statuses(kernel, foreign) == ["queued"]
     with pytest.raises(NoWorkspace, match="in conflict"):

@@ -99,27 +99,32 @@ class QueueWorker:
 
     async def _finish_plan(self, planned: list[InLine]) -> bool:
         """Record or finish what a predecessor was landing when it was killed; False: neither."""
-        tip = await commit_of(self._root, f"refs/heads/{self._target}")
-        last = str(planned[-1].planned_commit)
-        if tip is None or await commit_of(self._root, last) is None:
-            return False
-        if not await is_landed(self._root, tip, last):
-            if tip != planned[0].planned_on:
-                return False
-            try:
-                checkout = await checkout_of(self._repository, self._target)
-                if checkout:
-                    await mend(checkout, tip, last)
-                ends = {"old": tip, "new": last}
-                checkout = await ready(self._repository, self._target, **ends)
-                if not await move(self._repository, self._target, checkout, **ends):
-                    return False
-            except TargetDirty:
-                return False
-        for line in planned:
+        ref = f"refs/heads/{self._target}"
+        landed = [p for p in planned if await is_landed(self._root, ref, str(p.planned_commit))]
+        if not landed and await self._moved_as_planned(planned):
+            landed = planned
+        for line in landed:
             took = (str(line.planned_source), str(line.planned_on), str(line.planned_commit))
             await self._record(line.id, Outcome("merged", strategy_of(line.strategy), *took))
-        return True
+        return bool(landed)
+
+    async def _moved_as_planned(self, planned: list[InLine]) -> bool:
+        """Move the branch as it was planned, if it still is where the plan begins."""
+        commits = [str(line.planned_commit) for line in planned]
+        tip = await commit_of(self._root, f"refs/heads/{self._target}")
+        # Who may see a part of the queue only, or plans beside another, does not hold all of it.
+        whole = [line.planned_on for line in planned] == [tip, *commits[:-1]]
+        if tip is None or not whole or await commit_of(self._root, commits[-1]) is None:
+            return False
+        ends = {"old": tip, "new": commits[-1]}
+        try:
+            checkout = await checkout_of(self._repository, self._target)
+            if checkout:
+                await mend(checkout, **ends)
+            checkout = await ready(self._repository, self._target, **ends)
+            return await move(self._repository, self._target, checkout, **ends)
+        except TargetDirty:
+            return False
 
     async def _tips(self, lines: list[InLine]) -> dict[str, str]:
         """The commit of each branch that is to be merged and still there."""

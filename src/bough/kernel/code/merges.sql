@@ -78,9 +78,10 @@ returns table (id uuid)
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 begin
-  -- One plan a branch at a time: what an earlier one would have become counts no more.
+  -- What an earlier plan of the same branch would have become counts no more.
   update bough.merges m set merged_commit = null, previous_commit = null, source_commit = null
    where m.status = 'queued' and m.merged_commit is not null
+     and bough_api._may_merge(m.agent_id, m.root_id, plan_merges.below)
      and (m.repo_path, m.target_branch) in (select o.repo_path, o.target_branch
        from bough.merges o where o.id = any (merge_ids));
   return query
