@@ -127,7 +127,7 @@ TABLES = (
     "bough.checkpoints, bough.workspaces, bough.messages, bough.budgets, bough.hierarchies,"
     " bough.attempts, bough.logs, bough.log_tails, bough.events, bough.listeners, bough.agents,"
     " bough.runners, bough.reservations, bough.mail_tails, bough.mail_heads, bough.waits,"
-    " bough.approvals, bough.steps, bough.ports, bough.file_changes"
+    " bough.approvals, bough.steps, bough.ports, bough.file_changes, bough.merges"
 )
 
 
@@ -189,3 +189,25 @@ async def run_agent(client: RunnerClient, parent: UUID | None = None, **more: An
     claimed = await client.claim(runner_id, slots=1000, root_id=agent.root_id)
     assert agent.id in [c.id for c in claimed]
     return agent
+
+
+async def saved_agent(client: RunnerClient, parent: UUID | None = None, **more: Any) -> Spawned:
+    """An agent that has completed and left work to merge: branch bough/x in the repository /r."""
+    agent = await run_agent(client, parent, repo_path="/r", base_commit="a" * 40, **more)
+    place = {"path": f"/w/{agent.id}", "branch": "bough/x"}
+    await client.open_workspace(agent.id, epoch=1, base_commit="b" * 40, **place)
+    await client.save_workspace(
+        agent.id, epoch=1, head_commit="c" * 40, files=1, added=2, removed=3
+    )
+    await client.complete(agent.id, epoch=1, result={})
+    return agent
+
+
+async def end_merge(client: RunnerClient, agent_id: UUID, status: str, **more: Any) -> UUID:
+    """A merge into main that was queued and has ended so; its id."""
+    key = uuid4()
+    await client.queue_merge(key, agent_id, target_branch="main", strategy="merge")
+    values: dict[str, Any] = {"source": "c" * 40, "previous": None, "commit": None}
+    values |= {"conflicts": [], "reason": None, "gate_output": None}
+    await client.record_merge(key, status=status, **values | more)
+    return key

@@ -103,7 +103,9 @@ def test_a_conflict_changes_nothing_and_is_recorded_with_its_paths(shell: Shell)
     shell.commit("ours")
     before = heads(shell)
 
-    assert "conflict in 1 paths ('a.txt')" in shell.refused("merge", "--dry-run", agent, code=5)
+    would = shell("merge", "--dry-run", agent, code=5)
+    assert would.out == "a.txt\tcontents\n"
+    assert "conflict in 1 paths ('a.txt')" in would.err
     assert shell.column("isolation_status", agent) == "saved"
     assert "nothing was changed" in shell.refused("merge", agent, code=5)
     assert heads(shell) == before

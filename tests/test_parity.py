@@ -19,6 +19,7 @@ from bough.client import (
     errors,
     mail,
     mail_rows,
+    merges,
     rows,
     runner_calls,
     steps,
@@ -84,6 +85,11 @@ ROWS: dict[str, type[Any]] = {
     "files": work_rows.ChangedFile,
     "subtree_work": work_rows.Work,
     "kept_workspaces": work_rows.KeptWorkspace,
+    "queue_merge": merges.Queued,
+    "merge_queue": merges.InLine,
+    "plan_merges": merges.Planned,
+    "withdraw_merge": merges.Withdrawn,
+    "merges": merges.Merge,
 }
 
 
@@ -124,7 +130,7 @@ async def test_spawn_takes_the_same_values_in_both_languages(kernel: Kernel) -> 
 def statements() -> list[tuple[str, str]]:
     """Every statement in the client's modules, with the method it stands in."""
     found: list[tuple[str, str]] = []
-    for module in (client_module, budgets, mail, steps, work, runner_calls):
+    for module in (client_module, budgets, mail, merges, steps, work, runner_calls):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.AsyncFunctionDef):
                 found += [(node.name, text) for text in _texts(node)]

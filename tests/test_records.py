@@ -3,10 +3,10 @@
 from uuid import UUID
 
 import pytest
-from conftest import Kernel, Sessions, run_agent
+from conftest import Kernel, Sessions, end_merge, run_agent, saved_agent
 from locks import collide
 
-from bough.client.errors import InvalidInput, NoWorkspace, RuleBroken
+from bough.client.errors import InvalidInput, RuleBroken
 from bough.client.rows import LogLine
 
 RING = 8 * 1024 * 1024
@@ -110,24 +110,19 @@ async def test_two_writers_of_one_agents_output_at_once_share_one_numbering(
 
 
 async def test_a_workspace_is_recorded_from_made_to_merged(kernel: Kernel) -> None:
-    agent = await run_agent(kernel, repo_path="/r", base_commit="a" * 40)
-    a = agent.id
-    await kernel.open_workspace(a, epoch=1, path="/w", branch="bough/x", base_commit="b" * 40)
-    await kernel.save_workspace(a, epoch=1, head_commit="c" * 40, files=1, added=2, removed=3)
-    await kernel.record_merge(
-        a, head_commit="c" * 40, into="main", commit=None, conflicts=["a b.txt", "ü"]
-    )
-    conflicted = await kernel.show(a)
+    agent = await saved_agent(kernel)
+    await end_merge(kernel, agent.id, "conflicted", conflicts=["a b.txt", "ü"])
+    conflicted = await kernel.show(agent.id)
     assert (conflicted.isolation_status, conflicted.conflicts) == ("conflicted", ["a b.txt", "ü"])
-    await kernel.record_merge(a, head_commit="d" * 40, into="main", commit="e" * 40, conflicts=[])
-    shown = await kernel.show(a)
+    await end_merge(kernel, agent.id, "merged", previous="d" * 40, commit="e" * 40)
+    shown = await kernel.show(agent.id)
     assert (shown.worktree_path, shown.branch_name, shown.base_commit) == (
-        "/w",
+        f"/w/{agent.id}",
         "bough/x",
         "b" * 40,
     )
     assert (shown.files_changed, shown.lines_added, shown.lines_removed) == (1, 2, 3)
-    assert (shown.isolation_status, shown.head_commit) == ("merged", "d" * 40)
+    assert (shown.isolation_status, shown.head_commit) == ("merged", "c" * 40)
     assert (shown.merged_into, shown.merged_commit, shown.conflicts) == ("main", "e" * 40, [])
     names = await kernel.value(
         "select array_agg(name::text order by id) from bough.events where name like 'workspace.%%'"
@@ -138,28 +133,6 @@ async def test_a_workspace_is_recorded_from_made_to_merged(kernel: Kernel) -> No
         "workspace.conflicted",
         "workspace.merged",
     ]
-
-
-async def test_a_merge_that_says_neither_commit_nor_conflict_is_refused(kernel: Kernel) -> None:
-    agent = await run_agent(kernel, repo_path="/r", base_commit="a" * 40)
-    await kernel.open_workspace(agent.id, epoch=1, path="/w", branch="b", base_commit="a" * 40)
-    with pytest.raises(RuleBroken, match="merged names commit"):
-        await kernel.record_merge(
-            agent.id, head_commit="a" * 40, into="main", commit=None, conflicts=[]
-        )
-    nothing: list[str] = None  # type: ignore[assignment]
-    with pytest.raises(RuleBroken, match="conflict has paths"):
-        await kernel.record_merge(
-            agent.id, head_commit="a" * 40, into="main", commit=None, conflicts=nothing
-        )
-
-
-async def test_a_workspace_that_was_never_asked_for_cannot_be_merged(kernel: Kernel) -> None:
-    agent = await run_agent(kernel)
-    with pytest.raises(NoWorkspace, match="has no workspace to merge"):
-        await kernel.record_merge(
-            agent.id, head_commit="a" * 40, into="main", commit="b" * 40, conflicts=[]
-        )
 
 
 async def test_two_living_agents_never_share_a_worktree(kernel: Kernel) -> None:

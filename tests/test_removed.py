@@ -3,7 +3,7 @@
 from uuid import UUID, uuid4
 
 import pytest
-from conftest import Kernel, enroll_runner, run_agent, spawn_agent
+from conftest import Kernel, end_merge, enroll_runner, run_agent, spawn_agent
 
 from bough.client.errors import IllegalTransition, NoWorkspace
 
@@ -17,6 +17,7 @@ async def opened(kernel: Kernel, parent: UUID | None = None, branch: str = "boug
     )
     place = f"/w/{agent.id}"
     await kernel.open_workspace(agent.id, epoch=1, path=place, branch=branch, base_commit=HEAD)
+    await kernel.save_workspace(agent.id, epoch=1, head_commit=HEAD, files=1, added=1, removed=0)
     return agent.id
 
 
@@ -51,10 +52,10 @@ async def test_a_merge_or_conflict_after_the_removal_is_recorded_beside_it(kerne
     agent = await opened(kernel)
     await kernel.complete(agent, epoch=1, result={})
     await kernel.remove_workspace(agent)
-    for commit, conflicts in ((None, ["a"]), (HEAD, [])):
-        await kernel.record_merge(
-            agent, head_commit=HEAD, into="main", commit=commit, conflicts=conflicts
-        )
+    ends = (("conflicted", None, ["a"]), ("merged", HEAD, list[str]()))
+    for status, commit, conflicts in ends:
+        more = {"previous": HEAD} if commit else {}
+        await end_merge(kernel, agent, status, commit=commit, conflicts=conflicts, **more)
         shown = await kernel.show(agent)
         assert shown.isolation_status == "removed"
         assert (shown.merged_commit, shown.conflicts) == (commit, conflicts)
@@ -69,8 +70,7 @@ async def test_kept_worktrees_say_how_long_they_are_unused_and_who_needs_their_b
     await enroll_runner(kernel)
     await kernel.complete(child, epoch=1, result={})
     await kernel.set_clock(-1000)
-    await kernel.record_merge(child, head_commit=HEAD, into="bough/p/p", commit=None,
-                              conflicts=["a"])  # fmt: skip
+    await end_merge(kernel, child, "conflicted", conflicts=["a"])
     await kernel.complete(parent, epoch=1, result={})
     await kernel.set_clock(0)
     kept = {k.id: k for k in await kernel.kept_workspaces(repo_path="/r")}
@@ -80,7 +80,7 @@ async def test_kept_worktrees_say_how_long_they_are_unused_and_who_needs_their_b
         "test",
         True,
     )
-    await kernel.record_merge(child, head_commit=HEAD, into="bough/p/p", commit=HEAD, conflicts=[])
+    await end_merge(kernel, child, "merged", commit=HEAD, previous=HEAD)
     kept = {k.id: k for k in await kernel.kept_workspaces(repo_path="/r")}
     assert not kept[parent].is_target
     assert await kernel.kept_workspaces(repo_path="/elsewhere") == []

@@ -15,6 +15,7 @@ from bough.client import rows
 from bough.client.budgets import BudgetCalls
 from bough.client.errors import AgentEnded, AgentNotFound, StaleLease, translated
 from bough.client.mail import MailCalls
+from bough.client.merges import MergeCalls
 from bough.client.steps import StepCalls
 from bough.client.work import WorkCalls
 
@@ -43,7 +44,7 @@ class Spawn:
     max_running: int | None = None
 
 
-class Client(BudgetCalls, MailCalls, StepCalls, WorkCalls):
+class Client(BudgetCalls, MailCalls, MergeCalls, StepCalls, WorkCalls):
     """All that a program may ask of the kernel, but for what only a runner does."""
 
     async def spawn(self, what: Spawn) -> rows.Spawned:

@@ -154,28 +154,6 @@ class RunnerClient(Client):
             {"id": agent_id, "epoch": epoch},
         )
 
-    async def record_merge(
-        self,
-        agent_id: UUID,
-        *,
-        head_commit: str,
-        into: str,
-        commit: str | None,
-        conflicts: list[str],
-    ) -> None:
-        """The outcome of a merge: its commit, or the paths in conflict. Raises NoWorkspace."""
-        await self._do(
-            "select bough_api.record_merge(%(id)s, %(head)s, %(into)s, %(commit)s,"
-            " %(conflicts)s::text[])",
-            {
-                "id": agent_id,
-                "head": head_commit,
-                "into": into,
-                "commit": commit,
-                "conflicts": conflicts,
-            },
-        )
-
     async def kept_workspaces(self, *, repo_path: str | None = None) -> list[KeptWorkspace]:
         """Worktrees that were not removed yet (of one repository), of the oldest ended first."""
         return await self._all(

@@ -9,7 +9,8 @@ import asyncio
 import inspect
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from bough.client.budgets import Usage
 from bough.client.client import Spawn
 from bough.client.errors import InvalidInput, NotYours
 from bough.client.prices import priced
-from bough.client.remote import RemoteClient
+from bough.client.remote import RemoteClient, RemoteHints
 from bough.client.rows import Agent, Json
 from bough.runner.drivers import UnknownDriver, program_of
 from bough.runner.journal import IN_STEP, Journal, NotYet, StepFailed, whole_seconds
-from bough.runner.lineage import merge_agent, start_below
+from bough.runner.lineage import start_below
+from bough.runner.merging import merge_agents, merged_of, wishes_of
 from bough.runner.talk import Talk
 from bough.runner.workspaces.merge import Merged
+from bough.runner.workspaces.settings import Strategy
 
 _SHORT_S = 0.5
 """So short a sleep is not worth a new process."""
@@ -155,13 +158,21 @@ class Context(Talk):
             raise NotYours(f"agent {str(agent_id)[:8]} is not a child of this one")
         return agent
 
-    async def merge(self, child: UUID, *, into: str | None = None) -> Merged:
+    async def merge(
+        self, child: UUID, *, into: str | None = None, strategy: Strategy | None = None
+    ) -> Merged:
         """Merge a child's work into this agent's branch. Raises MergeConflict and as `merge`."""
 
         async def act(_: UUID) -> Merged:
-            return await merge_agent(self._client, await self._child(child), into, dry_run=False)
+            [wish] = await wishes_of([await self._child(child)], into, strategy)
+            [merge] = await merge_agents(self._client, self._listen, [wish])
+            return await merged_of(wish, merge)
 
         return await self._do("merge", str(child)[:8], act, Merged)
+
+    @asynccontextmanager
+    async def _listen(self, *_: str) -> AsyncGenerator[RemoteHints]:
+        yield RemoteHints(self._client)
 
     async def sleep(self, seconds: float) -> None:
         """Go on after so many seconds, counted from the first start."""

@@ -1,4 +1,4 @@
-"""The environment that an agent's program gets: the runner's own, less what must not leak.
+"""The environment that a program gets from us: our own, less what must not leak.
 
 Nothing that opens the database reaches a program, and nothing that makes git look elsewhere. The
 program finds its task and its place in variables that begin with BOUGH_.
@@ -16,16 +16,20 @@ _SECRET_PREFIXES = ("BOUGH_", "PG", "GIT_")
 _HARMLESS = frozenset({"PGTZ", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS"})
 
 
-def environment_of(
-    agent: Claimed, *, workspace: Path | None, inherited: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """All variables for an agent's program, from those of this process."""
-    source = os.environ if inherited is None else inherited
-    kept = {
+def inherited_environment(source: Mapping[str, str]) -> dict[str, str]:
+    """What of our own variables a program that we start may see."""
+    return {
         name: value
         for name, value in source.items()
         if name in _HARMLESS or not name.startswith(_SECRET_PREFIXES)
     }
+
+
+def environment_of(
+    agent: Claimed, *, workspace: Path | None, inherited: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """All variables for an agent's program, from those of this process."""
+    kept = inherited_environment(os.environ if inherited is None else inherited)
     own = {
         "BOUGH_AGENT_ID": str(agent.id),
         "BOUGH_ROOT_ID": str(agent.root_id),

@@ -1,25 +1,17 @@
-"""What goes between parent and child in git: where a child starts, how its work comes back.
+"""Where an agent works, and where a child of it starts from in git.
 
-Guarantees: a child starts from what its parent has committed; a merge is recorded with its commit
-or its conflicts. When it breaks: NoWorkspace, IllegalTransition (the agent has not ended), and the
-errors of `merge`.
+Guarantees: a child starts from what its parent has committed. How its work comes back stands in
+`merging`. When it breaks: NoWorkspace, GitError.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from bough.client.errors import (
-    AgentNotFound,
-    AmbiguousId,
-    IllegalTransition,
-    InvalidInput,
-    NoWorkspace,
-)
+from bough.client.errors import AgentNotFound, AmbiguousId, InvalidInput, NoWorkspace
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.workspaces.bases import joined
 from bough.runner.workspaces.git import commit_of, open_repository
-from bough.runner.workspaces.merge import MergeConflict, Merged, merge
 from bough.runner.workspaces.worktree import Workspace
 
 
@@ -59,52 +51,3 @@ async def _commit_named(client: RunnerClient, root: Path, name: str) -> str:
     except (AgentNotFound, AmbiguousId, InvalidInput):
         return name  # whoever looks for the commit says that there is none
     return agent.head_commit or workspace_of(agent).branch
-
-
-async def merge_agent(
-    client: RunnerClient, agent: Agent, into: str | None, *, dry_run: bool
-) -> Merged:
-    """Merge the work of an agent that has ended into the branch it came from, or another."""
-    short = str(agent.id)[:8]
-    workspace = workspace_of(agent)
-    if not agent.has_ended:
-        raise IllegalTransition(
-            f"agent {short} is still {agent.status}; wait for it (bough wait {short}) or end it"
-        )
-    target = into or agent.target_branch
-    if target is None:
-        raise NoWorkspace(f"agent {short} started from no branch; say where to: --into BRANCH")
-    if agent.head_commit is None:
-        raise NoWorkspace(f"the work of agent {short} is not committed yet; try again in a moment")
-    repository = await open_repository(workspace.repo)
-    try:
-        merged = await merge(
-            repository,
-            source=workspace.branch,
-            target=target,
-            message=f"Merge {workspace.branch}\n\n{agent.task.strip()}\n\nAgent: {agent.id}",
-            author_name="bough",
-            author_email=f"{short}@bough.invalid",
-            dry_run=dry_run,
-        )
-    except MergeConflict as conflict:
-        if not dry_run:
-            await client.record_merge(
-                agent.id,
-                head_commit=agent.head_commit,
-                into=target,
-                commit=None,
-                conflicts=conflict.paths,
-            )
-        raise
-    # Merging again must not make a later commit of the target the one that took the work.
-    known = merged.already_contained and agent.merged_commit is not None
-    if not dry_run and not known:
-        await client.record_merge(
-            agent.id,
-            head_commit=agent.head_commit,
-            into=target,
-            commit=merged.commit,
-            conflicts=[],
-        )
-    return merged

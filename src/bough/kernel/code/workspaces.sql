@@ -1,6 +1,6 @@
--- What became of an agent's worktree: made, saved, merged, in conflict, failed, removed.
+-- What became of an agent's worktree: made, saved, failed. How it is merged stands in merged.sql.
 --
--- Only the runner that holds the agent makes and saves its workspace; anybody may merge it.
+-- Only the runner that holds the agent makes and saves its workspace.
 -- Nothing here touches files: the runner does that first and records it here.
 
 create function bough_api.open_workspace(
@@ -50,26 +50,6 @@ begin
     branch_name = null where w.agent_id = fail_workspace.agent_id;
 end $$;
 comment on function bough_api.fail_workspace is 'The worktree could not be made; nothing is left.';
-
-create function bough_api.record_merge(
-  agent_id uuid, head_commit text, merged_into text, merged_commit text, conflicts text[]
-) returns void
-language plpgsql security definer set search_path = '' as $$
-#variable_conflict use_column
-begin
-  update bough.workspaces w set
-    isolation_status = case when w.isolation_status = 'removed' then 'removed'
-      when record_merge.conflicts = '{}' then 'merged' else 'conflicted' end,
-    head_commit = record_merge.head_commit, merged_into = record_merge.merged_into,
-    merged_commit = record_merge.merged_commit, conflicts = record_merge.conflicts
-   where w.agent_id = record_merge.agent_id;
-  if not found then
-    raise exception 'agent % has no workspace to merge', left(agent_id::text, 8)
-      using errcode = 'TR010';
-  end if;
-end $$;
-comment on function bough_api.record_merge is
-  'The outcome of a merge: the commit it made, or the paths in conflict.';
 
 create function bough_api.kept_workspaces(repo_path text)
 returns table (id uuid, root_id uuid, task text, status text, age_s bigint, repository text,

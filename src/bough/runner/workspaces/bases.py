@@ -48,7 +48,7 @@ async def _merged(repository: Repo, base: str, commit: str, name: str) -> str:
     if conflicts:
         what = f"{name} and what comes before it conflict in {len(conflicts)} paths"
         advice = "nothing was made: merge them by hand, or start from one of them"
-        raise MergeConflict(f"{what} ({quoted(conflicts)}); {advice}", conflicts)
+        raise MergeConflict(f"{what} ({quoted([*conflicts])}); {advice}", [*conflicts])
     made = await commit_tree(
         root, tree, parents=(base, commit), message=f"Start from {name} too", **_WHO
     )

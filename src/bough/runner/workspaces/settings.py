@@ -53,7 +53,6 @@ class Settings:
     """All of `bough.toml`."""
 
     workspace: WorkspaceSettings = field(default_factory=WorkspaceSettings)
-
     merge: MergeSettings = field(default_factory=MergeSettings)
 
 
@@ -91,7 +90,8 @@ def _seconds(value: object) -> int:
     return seconds
 
 
-def _strategy(value: object) -> Strategy:
+def strategy_of(value: object) -> Strategy:
+    """The strategy that is named so; _Wrong, one line, when none is."""
     for known in STRATEGIES:
         if value == known:
             return known
@@ -102,7 +102,7 @@ Reader = Callable[[object], Any]
 """Makes a field of a TOML value. Raises _Wrong."""
 
 _MERGE: Mapping[str, tuple[str, Reader]] = {
-    "strategy": ("strategy", _strategy),
+    "strategy": ("strategy", strategy_of),
     "sign": ("sign", _truth),
     "hooks": ("hooks", _truth),
     "gates": ("gates", _commands),

@@ -22,9 +22,9 @@ from bough.runner.workspaces.git import (
     quoted,
     rescue,
 )
-from bough.runner.workspaces.merge import merge_trees
 from bough.runner.workspaces.removal import remove
 from bough.runner.workspaces.submodules import bring_home, restore, submodules_of
+from bough.runner.workspaces.trees import merge_trees
 from bough.runner.workspaces.worktree import (
     Snapshot,
     Workspace,

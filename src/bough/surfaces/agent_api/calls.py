@@ -51,6 +51,9 @@ class Calls:
             values["agent_id"] = str(who.agent_id)
             if "epoch" in wire.hints(method):
                 values["epoch"] = who.lease_epoch
+        if "below" in wire.hints(method):
+            # Merges of whole batches: the kernel sees that each is of an agent at or below it.
+            values["below"] = str(who.agent_id)
         given = wire.arguments(method, values)
         await self._check(verb, who, token_hash, given)
         try:

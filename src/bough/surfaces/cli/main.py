@@ -41,7 +41,7 @@ _VERBS = {
     "park": ("agent", "Inside an agent"),
     "finish": ("agent", "Inside an agent"),
     "diff": ("work", "Review"),
-    "merge": ("work", "Review"),
+    "merge": ("merge", "Review"),
     "gc": ("gc", "Review"),
     "db": ("db", "Set up"),
     "doctor": ("doctor", "Set up"),
@@ -143,6 +143,8 @@ def _explain(error: Exception) -> int:
 
     if isinstance(error, git.NoRepositoryHere | git.NoCommit):
         return _say(str(error), "no_repository", 3)
+    if isinstance(error, merge.GateFailed):
+        return _say(str(error), "gate_failed", 1)
     if isinstance(error, git.GitError):
         return _say(str(error), "conflict" if isinstance(error, merge.MergeConflict) else "git", 5)
     if isinstance(error, OSError) and error.filename:
