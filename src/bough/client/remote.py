@@ -54,6 +54,12 @@ class RemoteClient(RunnerClient):
         """One request; what it answered. Raises the error that the runner named."""
         return await asyncio.to_thread(self._ask, verb, values, timeout_s)
 
+    async def require(self, tool: str) -> None:
+        """Refuse before something is begun that the door would not record. Raises NotYours."""
+        tools: list[str] | None = (await self.call("whoami", {}))["tools"]
+        if tools is not None and tool not in tools:
+            raise NotYours(f"the role of this agent does not have the tool {tool}; ask its parent")
+
     def _ask(self, verb: str, values: dict[str, Any], timeout_s: float) -> object:
         connection = http.client.HTTPConnection(
             self._where.hostname or "127.0.0.1", self._where.port, timeout=timeout_s

@@ -8,6 +8,7 @@ errors of `merge`.
 from pathlib import Path
 
 from bough.client.errors import IllegalTransition, NoWorkspace
+from bough.client.remote import RemoteClient
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.workspaces.git import commit_of, open_repository
@@ -39,6 +40,8 @@ async def merge_agent(
 ) -> Merged:
     """Merge the work of an agent that has ended into the branch it came from, or another."""
     short = str(agent.id)[:8]
+    if isinstance(client, RemoteClient):
+        await client.require("merge")
     workspace = workspace_of(agent)
     if not agent.has_ended:
         raise IllegalTransition(

@@ -40,6 +40,7 @@ _VERBS = {
     "finish": ("agent", "Inside an agent"),
     "diff": ("work", "Review"),
     "merge": ("work", "Review"),
+    "role": ("role", "Set up"),
     "db": ("db", "Set up"),
     "doctor": ("doctor", "Set up"),
     "completion": ("completion", "Set up"),

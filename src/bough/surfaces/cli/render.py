@@ -129,7 +129,9 @@ def agent_json(agent: Agent) -> Json:
         " runner_id progress progress_note children result created_at started_at completed_at"
     )
     budget = "allocated used reserved available overdraft frozen_at subtree_used"
+    program = {key: value for key, value in agent.program.items() if key != "prompt"}
     return {name: getattr(agent, name) for name in same.split()} | {
+        "program": program,
         "budget": {name: getattr(agent, name) for name in budget.split()},
         "workspace": workspace,
         "error": {"code": agent.error_code, "message": agent.error_message}
