@@ -45,6 +45,8 @@ def _launch(agent: Claimed, own: Own) -> Launch:
         argv += ["--model", model]
     env = {
         "CLAUDE_CONFIG_DIR": str(config),
+        # Its logs of MCP go there whatever the setting above says.
+        "XDG_CACHE_HOME": str(own.home / ".cache"),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
     }

@@ -26,6 +26,8 @@ def _settings(agent: Claimed, own: Own) -> str:
         f"developer_instructions = {_toml(briefing(agent, mcp=True))}",
         'web_search = "disabled"',
         "check_for_update_on_startup = false",
+        # A login shell would set PATH anew, and lose the way to bough.
+        "allow_login_shell = false",
         "",
         "[analytics]",
         "enabled = false",

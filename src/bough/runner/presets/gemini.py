@@ -80,6 +80,7 @@ def _qwen(agent: Claimed, own: Own) -> Launch:
     argv += ["--continue"] if again else []
     env = preset.moved_home(own) | {"OPENAI_MODEL": preset.model_of(agent) or ""}
     files = {"home/.qwen/settings.json": preset.document(_settings(agent, own, "openai"))}
+    files |= preset.home_files(agent, own)
     return Launch(argv, env, files)
 
 

@@ -64,6 +64,8 @@ def _opencode(agent: Claimed, own: Own) -> Launch:
     env = {f"XDG_{name}_HOME": str(own.home / path) for name, path in places.items()}
     env |= {
         "XDG_CACHE_HOME": str(own.home / ".cache"),
+        # It installs the part that speaks to the model, through npm.
+        "npm_config_cache": str(own.home / ".npm"),
         "OPENCODE_CONFIG": str(own.directory / "opencode.json"),
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
         "OPENCODE_DISABLE_AUTOUPDATE": "1",

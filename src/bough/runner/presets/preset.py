@@ -123,15 +123,27 @@ def mcp_url(own: Own) -> str | None:
 
 
 def moved_home(own: Own) -> dict[str, str]:
-    """A home of the agent's own for a program that has no variable for its files.
+    """A home of the agent's own for a program that has no variable for its files; see home_files.
 
-    git's settings, and what a person's roles are found by, stay where they are.
+    What a person's roles are found by stays where it is.
     """
-    real = Path(own.env.get("HOME") or Path.home())
-    env = {"HOME": str(own.home), "BOUGH_USER_HOME": str(real)}
-    if (real / ".gitconfig").is_file():
-        env["GIT_CONFIG_GLOBAL"] = str(real / ".gitconfig")
-    return env
+    return {"HOME": str(own.home), "BOUGH_USER_HOME": _real_home(own)}
+
+
+def home_files(agent: Claimed, own: Own) -> dict[str, str]:
+    """git's settings for a moved home: the person's, with a name for those who have set none.
+
+    Without a name some programs write one into the repository.
+    """
+    path = json.dumps(f"{_real_home(own)}/.gitconfig", ensure_ascii=False)
+    name = json.dumps(f"bough {' '.join(agent.role.split())}", ensure_ascii=False)
+    email = f"{str(agent.id)[:8]}@bough.invalid"
+    text = f"[user]\n\tname = {name}\n\temail = {email}\n[include]\n\tpath = {path}\n"
+    return {"home/.gitconfig": text}
+
+
+def _real_home(own: Own) -> str:
+    return own.env.get("HOME") or str(Path.home())
 
 
 def is_root() -> bool:

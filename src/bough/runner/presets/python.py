@@ -28,7 +28,7 @@ def _model(agent: Claimed, own: Own) -> tuple[str, dict[str, str]]:
 def _aider(agent: Claimed, own: Own) -> Launch:
     model, env = _model(agent, own)
     kept = {"chat": "chat.md", "input": "input", "llm": "llm"}
-    argv = ["aider", "--model", model, "--message", agent.task, "--yes-always"]
+    argv = ["aider", "--model", model, "--message", preset.said(agent), "--yes-always"]
     argv += ["--no-check-update", "--analytics-disable", "--no-show-model-warnings"]
     # Its map of the repository would leave a cache in the worktree.
     argv += ["--no-gitignore", "--map-tokens", "0", "--no-suggest-shell-commands"]
@@ -38,7 +38,7 @@ def _aider(agent: Claimed, own: Own) -> Launch:
     argv += ["--read", str(own.directory / preset.BRIEFING)]
     if "edit" in preset.denied(agent.program):
         argv += ["--chat-mode", "ask"]
-    files = {preset.BRIEFING: briefing(agent, mcp=False), "home/.keep": ""}
+    files = {preset.BRIEFING: briefing(agent, mcp=False)} | preset.home_files(agent, own)
     return Launch(argv, env | preset.moved_home(own), files)
 
 
@@ -78,6 +78,7 @@ MINI = Preset(
     wires=("messages", "chat"),
     keys=_KEYS,
     needs_model=True,
+    exits="ends with 0 when it gave up",
     deniable=frozenset({"web"}),
     launch=_mini,
 )
@@ -90,7 +91,7 @@ def _openhands(agent: Claimed, own: Own) -> Launch:
     argv = ["openhands", "--headless", "--json", "--override-with-envs", "-t", told]
     env |= preset.moved_home(own)
     env |= {"LLM_MODEL": model, "LLM_BASE_URL": asked.url, "LLM_API_KEY": own.env[asked.key]}
-    files = {"home/.openhands/.keep": ""}
+    files = preset.home_files(agent, own)
     url = preset.mcp_url(own)
     if url:
         # It puts no variables in, so the token stands in this file, which is the user's alone.
