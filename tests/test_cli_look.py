@@ -186,7 +186,13 @@ def test_the_help_of_a_verb_has_an_example_and_offers_json(verb: list[str]) -> N
     shown = CliRunner().invoke(bough, [*verb, "--help"], prog_name="bough")
     assert shown.exit_code == 0
     assert f"  bough {verb[0]}" in shown.output.partition("Example")[2]
-    assert "--json" in shown.output or verb in (["completion"], ["db"], ["budget"], ["role"])
+    assert "--json" in shown.output or verb in (
+        ["completion"],
+        ["db"],
+        ["budget"],
+        ["role"],
+        ["mcp"],
+    )
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])

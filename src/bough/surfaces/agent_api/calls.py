@@ -39,6 +39,10 @@ class Calls:
         self._client = runner.client
         self._dsn = dsn
 
+    async def whose(self, token_hash: bytes) -> Admitted:
+        """The agent of a token. Raises TokenInvalid."""
+        return await self._client.admit(token_hash)
+
     async def do(self, verb: str, token_hash: bytes, values: dict[str, Any]) -> Any:
         """Answer one request as JSON. Raises BoughError."""
         who = await self._client.admit(token_hash)

@@ -42,6 +42,7 @@ _VERBS = {
     "merge": ("work", "Review"),
     "role": ("role", "Set up"),
     "db": ("db", "Set up"),
+    "mcp": ("mcp", "Set up"),
     "doctor": ("doctor", "Set up"),
     "completion": ("completion", "Set up"),
 }
