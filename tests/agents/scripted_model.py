@@ -6,6 +6,7 @@ offers decides how a turn is put; a request without tools (a title, a summary) g
 no turn.
 """
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -47,6 +48,7 @@ class Use:
 
 
 Turn = Say | Run | Use
+_IDS = itertools.count(1)
 
 
 @dataclass(slots=True)
@@ -104,10 +106,10 @@ def messages(kind: str, name: str, what: dict[str, Any]) -> Iterator[tuple[str, 
     start: dict[str, Any] = {"type": "text", "text": ""}
     delta: dict[str, Any] = {"type": "text_delta", "text": what.get("text", "")}
     if kind == "tool":
-        start = {"type": "tool_use", "id": "toolu_1", "name": name, "input": {}}
+        start = {"type": "tool_use", "id": f"toolu_{next(_IDS)}", "name": name, "input": {}}
         delta = {"type": "input_json_delta", "partial_json": json.dumps(what)}
     usage = {"input_tokens": 10, "output_tokens": 5}
-    message: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant"}
+    message: dict[str, Any] = {"id": f"msg_{next(_IDS)}", "type": "message", "role": "assistant"}
     message |= {"model": "scripted", "content": [], "stop_reason": None, "usage": usage}
     yield "message_start", {"message": message}
     yield "content_block_start", {"index": 0, "content_block": start}
@@ -126,12 +128,16 @@ def responses(
     ]
     item: dict[str, Any] = {"type": "message", "role": "assistant", "content": content}
     if kind == "tool":
-        item = {"type": "function_call", "call_id": "call_1", "arguments": json.dumps(what)}
+        item = {
+            "type": "function_call",
+            "call_id": f"call_{next(_IDS)}",
+            "arguments": json.dumps(what),
+        }
         item["name"] = name.rpartition(".")[2] if spaces[name] else name
         item |= {"namespace": spaces[name]} if spaces[name] else {}
-    item |= {"id": "item_1", "status": "completed"}
+    item |= {"id": f"item_{next(_IDS)}", "status": "completed"}
     usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
-    whole: dict[str, Any] = {"id": "resp_1", "object": "response", "model": "scripted"}
+    whole: dict[str, Any] = {"id": f"resp_{next(_IDS)}", "object": "response", "model": "scripted"}
     yield "response.created", {"response": whole | {"status": "in_progress", "output": []}}
     yield "response.output_item.added", {"output_index": 0, "item": item}
     yield "response.output_item.done", {"output_index": 0, "item": item}
@@ -143,12 +149,17 @@ def chat(kind: str, name: str, what: dict[str, Any]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": what.get("text", "")}
     if kind == "tool":
         function = {"name": name, "arguments": json.dumps(what)}
-        call = {"id": "call_1", "index": 0, "type": "function", "function": function}
+        call = {"id": f"call_{next(_IDS)}", "index": 0, "type": "function", "function": function}
         message = {"role": "assistant", "content": None, "tool_calls": [call]}
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
     why = "tool_calls" if kind == "tool" else "stop"
     choice = {"index": 0, "message": message, "finish_reason": why}
-    made = {"id": "chat_1", "object": "chat.completion", "created": 1, "model": "scripted"}
+    made = {
+        "id": f"chat_{next(_IDS)}",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "scripted",
+    }
     return made | {"choices": [choice], "usage": usage}
 
 
