@@ -192,7 +192,12 @@ async def test_a_person_spawns_talks_and_decides_from_an_editor(shell: Shell) ->
             assert not found.is_error, text
             return json.loads(text)
 
-        names = {tool.name for tool in (await client.list_tools()).tools}
+        tools = (await client.list_tools()).tools
+        assert [t.name for t in tools if not t.description or "  " in t.description] == []
+        reads = {t.name for t in tools if t.annotations and t.annotations.read_only_hint}
+        assert reads >= {"ps", "show", "diff"}
+        assert not reads & {"spawn", "merge", "kill", "approve"}
+        names = {tool.name for tool in tools}
         assert "approve" in names
         assert not {"report", "finish", "charge"} & names
         made = await call("spawn", task="t", budget="4k", command=["sh", "-c", words])
