@@ -21,6 +21,8 @@ VERBS = [[name] for name in bough.list_commands(None)]  # pyright: ignore[report
 BUDGET_VERBS = [["budget", name] for name in ("stats", "grant", "transfer", "freeze", "unfreeze")]
 DB_VERBS = [["db", name] for name in ("migrate", "rollback", "status", "verify", "purge", "stop")]
 
+ROLE_VERBS = [["role", name] for name in ("list", "show")]
+
 
 def start(shell: Shell, agent: str) -> None:
     """Make an agent running without a program."""
@@ -181,12 +183,18 @@ def test_wait_tells_by_its_exit_code_how_agents_ended(shell: Shell) -> None:
     assert "created" in late.out
 
 
-@pytest.mark.parametrize("verb", [*VERBS, *DB_VERBS, *BUDGET_VERBS], ids=" ".join)
+@pytest.mark.parametrize("verb", [*VERBS, *DB_VERBS, *BUDGET_VERBS, *ROLE_VERBS], ids=" ".join)
 def test_the_help_of_a_verb_has_an_example_and_offers_json(verb: list[str]) -> None:
     shown = CliRunner().invoke(bough, [*verb, "--help"], prog_name="bough")
     assert shown.exit_code == 0
     assert f"  bough {verb[0]}" in shown.output.partition("Example")[2]
-    assert "--json" in shown.output or verb in (["completion"], ["db"], ["budget"])
+    assert "--json" in shown.output or verb in (
+        ["completion"],
+        ["db"],
+        ["budget"],
+        ["role"],
+        ["mcp"],
+    )
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])

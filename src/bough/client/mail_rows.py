@@ -141,10 +141,11 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The agent that a token belongs to, under which lease."""
+    """The agent that a token belongs to, under which lease; tools None: it may use all."""
 
     agent_id: UUID
     root_id: UUID
     parent_id: UUID | None
     lease_epoch: int
     status: str
+    tools: list[str] | None

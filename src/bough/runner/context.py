@@ -22,10 +22,11 @@ from bough.client.errors import InvalidInput, NotYours
 from bough.client.prices import priced
 from bough.client.remote import RemoteClient, RemoteHints
 from bough.client.rows import Agent, Json
-from bough.runner.drivers import UnknownDriver, program_of
+from bough.runner.drivers import program_of
 from bough.runner.journal import IN_STEP, Journal, NotYet, StepFailed, whole_seconds
 from bough.runner.lineage import start_below
 from bough.runner.merging import merge_agents, merged_of, wishes_of
+from bough.runner.presets.preset import UnknownProgram
 from bough.runner.talk import Talk
 from bough.runner.workspaces.merge import Merged
 from bough.runner.workspaces.settings import Strategy
@@ -101,7 +102,7 @@ class Context(Talk):
         driver = "command" if function is None else "function"
         try:
             program = program_of(driver, list(argv or [str(function)]))
-        except UnknownDriver as error:
+        except UnknownProgram as error:
             raise InvalidInput(str(error)) from error
 
         async def act(key: UUID) -> UUID:

@@ -18,8 +18,10 @@ from bough.client.insist import insist, parked
 from bough.client.rows import Claimed, Json
 from bough.client.runner_calls import RunnerClient
 from bough.runner.door import door_of
-from bough.runner.drivers import UnknownDriver, command_line
+from bough.runner.drivers import launch_of
 from bough.runner.environment import environment_of
+from bough.runner.launch import Own, own_directory
+from bough.runner.presets.preset import NoKey, UnknownProgram
 from bough.runner.programs import program
 from bough.runner.programs.output import Batches
 from bough.runner.programs.strays import boot_id, kill_strays
@@ -47,6 +49,8 @@ class Job:
         self.park_at_end: dict[str, Any] | None = None
         self._client = client
         self._workplace = Workplace(client, agent, home, spares)
+        self._directory = own_directory(home, str(agent.id))
+        self._name = agent.driver
         self._url = url
         self._program: program.Program | None = None
         self._paused = False
@@ -113,7 +117,6 @@ class Job:
         if agent.lease_epoch > 1:
             await self._end_predecessor()
         place = await self._workplace.open()
-        argv = self._command_line()
         deadline_s = self._remaining_s()
         if self._dropped:
             return program.Exit(None, None, self._dropped, 0.0)
@@ -122,6 +125,7 @@ class Job:
         if stopped:
             return stopped
         env |= await door_of(self._client, agent, self._url)
+        argv = self._prepare(env)
         return await self._drive(argv, place, env, deadline_s)
 
     async def _set_up(self, place: Path, env: dict[str, str]) -> program.Exit | None:
@@ -169,11 +173,21 @@ class Job:
             await recording
         return ended
 
-    def _command_line(self) -> list[str]:
+    def _prepare(self, env: dict[str, str]) -> list[str]:
+        """The command line, once its files are there and its variables are in env."""
+        own = Own(self._directory, env)
         try:
-            return list(command_line(self.agent))
-        except UnknownDriver as error:
+            launch = launch_of(self.agent, own)
+            launch.put(own)
+        except NoKey as error:
+            raise Failure("no_key", str(error)) from error
+        except UnknownProgram as error:
             raise Failure("unknown_driver", str(error)) from error
+        except OSError as error:
+            raise Failure("program_not_started", f"{error.filename}: {error.strerror}") from error
+        env |= launch.env
+        self._name = launch.argv[0]
+        return launch.argv
 
     def _remaining_s(self) -> float | None:
         agent = self.agent
@@ -231,7 +245,7 @@ class Job:
                 lambda: self._client.complete(agent.id, epoch=agent.lease_epoch, result=result)
             )
             return
-        name = self._command_line()[0]
+        name = self._name
         if ended.reason == "deadline":
             code, message = (
                 "deadline",

@@ -2,7 +2,8 @@
 --
 -- spawn checks everything, then makes agent, budget, place in the tree and workspace request in
 -- one transaction, or nothing. The caller makes the id, so that a repeat after a lost connection
--- finds the first one. Refusals: TR001, TR002, TR004 (budget), TR005 (input), TR006 (limit).
+-- finds the first one. A child never has a tool that its parent has not, and one that asks for none
+-- has its parent's. Refusals: TR001, TR002, TR004 (budget), TR005 (input), TR006 (limit, tool).
 
 create function bough_api.spawn(
   key uuid, parent_id uuid, task text, role text, budget bigint, driver text, program jsonb,
@@ -40,9 +41,9 @@ begin
   end if;
   insert into bough.agents (id, parent_id, task, role, driver, program, runner_id, timeout_s,
     depth_limit, children_limit, running_limit)
-  values (spawn.key, spawn.parent_id, spawn.task, spawn.role, spawn.driver, spawn.program,
-    spawn.runner_id, spawn.timeout_s, _depth + spawn.max_depth, spawn.max_children,
-    spawn.max_running)
+  values (spawn.key, spawn.parent_id, spawn.task, spawn.role, spawn.driver,
+    bough_api._equipped(spawn.parent_id, spawn.program), spawn.runner_id, spawn.timeout_s,
+    _depth + spawn.max_depth, spawn.max_children, spawn.max_running)
   on conflict (id) do nothing returning root_id, depth_level into _new;
   if not found then
     return query select * from bough_api._spawned(spawn.key, spawn.parent_id, spawn.task);
@@ -62,6 +63,33 @@ begin
 end $$;
 comment on function bough_api.spawn is
   'Creates an agent under a parent, or a root; budget in tokens, timeout in seconds.';
+
+create function bough_api._equipped(parent_id uuid, program jsonb) returns jsonb
+language plpgsql stable security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  _asked jsonb := _equipped.program -> 'tools';
+  _may jsonb;
+begin
+  if _asked is not null and (jsonb_typeof(_asked) <> 'array'
+      or jsonb_path_exists(_asked, 'strict $[*] ? (@.type() != "string")')) then
+    raise exception 'tools are a list of names, like ["send", "edit"]' using errcode = 'TR005';
+  end if;
+  select a.program -> 'tools' into _may from bough.agents a where a.id = _equipped.parent_id;
+  if _may is null then
+    return _equipped.program;
+  elsif _asked is null then
+    return _equipped.program || jsonb_build_object('tools', _may);
+  elsif not _asked <@ _may then
+    raise exception 'tools limit: % has no %; a child has at most the tools of its parent',
+      left(_equipped.parent_id::text, 8), (select string_agg(t, ', ')
+        from jsonb_array_elements_text(_asked) t where not _may ? t)
+      using errcode = 'TR006';
+  end if;
+  return _equipped.program;
+end $$;
+comment on function bough_api._equipped is
+  'The program of a new agent with its tools: those it asks for, else those of its parent.';
 
 create function bough_api._spawned(key uuid, parent_id uuid, task text)
 returns table (id uuid, root_id uuid, depth_level integer, status text, is_new boolean)

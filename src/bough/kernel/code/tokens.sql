@@ -16,13 +16,15 @@ end $$;
 comment on function bough_api.issue_token is 'Gives this attempt a token, by its SHA-256.';
 
 create function bough_api.admit(token_hash bytea, target_id uuid)
-returns table (agent_id uuid, root_id uuid, parent_id uuid, lease_epoch bigint, status text)
+returns table (agent_id uuid, root_id uuid, parent_id uuid, lease_epoch bigint, status text,
+  tools text[])
 language plpgsql stable security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
   _who record;
 begin
-  select a.id, a.root_id, a.parent_id, a.lease_epoch, a.status into _who
+  select a.id, a.root_id, a.parent_id, a.lease_epoch, a.status, a.program -> 'tools' as tools
+    into _who
     from bough.attempts t join bough.agents a on a.id = t.agent_id
      and a.lease_epoch = t.lease_epoch
    where t.token_hash = admit.token_hash and a.completed_at is null;
@@ -34,10 +36,12 @@ begin
     raise exception 'agent % is not below %; an agent acts on itself and what it spawned',
       left(target_id::text, 8), left(_who.id::text, 8) using errcode = 'TR019';
   end if;
-  return query select _who.id, _who.root_id, _who.parent_id, _who.lease_epoch, _who.status::text;
+  return query select _who.id, _who.root_id, _who.parent_id, _who.lease_epoch, _who.status::text,
+    case when _who.tools is not null then
+      array(select jsonb_array_elements_text(_who.tools)) end;
 end $$;
 comment on function bough_api.admit is
-  'Which agent a token is for; with a target, only if that is the agent itself or below it.';
+  'Whose token it is; with a target, only if that is the agent or below it. No tools: all.';
 
 create function bough_api.finish(
   agent_id uuid, epoch bigint, result jsonb, error_message text) returns void

@@ -16,6 +16,7 @@ from bough.client.mail import OPERATOR
 from bough.client.mail_rows import Admitted
 from bough.client.remote import ALLOWED, HINT_S
 from bough.client.rows import Agent
+from bough.client.tools import TOOL_OF_CALL
 from bough.runner.runner import Runner
 
 _OWN = {"acknowledge", "charge", "finish", "inbox", "receive", "release", "report"} | {
@@ -38,9 +39,16 @@ class Calls:
         self._client = runner.client
         self._dsn = dsn
 
+    async def whose(self, token_hash: bytes) -> Admitted:
+        """The agent of a token. Raises TokenInvalid."""
+        return await self._client.admit(token_hash)
+
     async def do(self, verb: str, token_hash: bytes, values: dict[str, Any]) -> Any:
         """Answer one request as JSON. Raises BoughError."""
         who = await self._client.admit(token_hash)
+        tool = TOOL_OF_CALL.get(verb)
+        if tool and who.tools is not None and tool not in who.tools:
+            raise NotYours(f"the role of this agent does not have the tool {tool}; ask its parent")
         special = getattr(self, f"_{verb}", None) if verb in _SPECIAL else None
         if special:
             return wire.plain(await special(who, values))

@@ -9,17 +9,23 @@ import logging
 import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from bough.client.errors import BoughError, InvalidInput
 from bough.runner.runner import Runner
 from bough.surfaces.agent_api import guard
 from bough.surfaces.agent_api.calls import Calls
+
+if TYPE_CHECKING:
+    from bough.surfaces.mcp.door import Door
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +39,32 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _application(calls: Calls, port: int) -> Starlette:
+class _Tools:
+    """The tools at /mcp, made when somebody first asks: the SDK takes seconds to import."""
+
+    def __init__(self, calls: Calls, port: int) -> None:
+        self._calls = calls
+        self._port = port
+        self._making = asyncio.Lock()
+        self._door: Door | None = None
+
+    async def application(self) -> "Door":
+        """What answers requests to /mcp."""
+        async with self._making:
+            if self._door is None:
+                await asyncio.to_thread(import_module, "bough.surfaces.mcp.door")
+                from bough.surfaces.mcp.door import Door
+
+                self._door = Door(self._calls, self._port)
+            return self._door
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._door:
+            await self._door.close()
+
+
+def _application(calls: Calls, port: int, mcp: _Tools) -> Starlette:
     async def answer(request: Request) -> Response:
         try:
             guard.check_origin(request, port)
@@ -49,12 +80,23 @@ def _application(calls: Calls, port: int) -> Starlette:
             return guard.refusal(BoughError("the runner failed to do this; see its log"))
         return JSONResponse({"result": result})
 
+    async def tools(request: Request) -> ASGIApp:
+        try:
+            guard.check_origin(request, port)
+            await calls.whose(guard.hash_of(guard.token_of(request)))
+        except BoughError as error:
+            return guard.refusal(error)
+        return await mcp.application()
+
     async def nowhere(request: Request, error: Exception) -> Response:
         del request, error
         return guard.refusal(InvalidInput("calls are POST /v1/VERB with a JSON object"))
 
     return Starlette(
-        routes=[Route("/v1/{verb}", answer, methods=["POST"])],
+        routes=[
+            Route("/v1/{verb}", answer, methods=["POST"]),
+            Route("/mcp", tools, methods=["GET", "POST", "DELETE"]),
+        ],
         exception_handlers={404: nowhere, 405: nowhere},
     )
 
@@ -64,8 +106,10 @@ async def open_door(runner: Runner, dsn: str) -> AsyncGenerator[str]:
     """Serve the agents of a runner while the block runs; the URL, which the runner gets too."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = int(listener.getsockname()[1])
+        calls = Calls(runner, dsn)
+        mcp = _Tools(calls, port)
         config = uvicorn.Config(
-            _application(Calls(runner, dsn), port),
+            _application(calls, port, mcp),
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -78,6 +122,7 @@ async def open_door(runner: Runner, dsn: str) -> AsyncGenerator[str]:
         try:
             yield runner.url
         finally:
+            await mcp.close()
             server.should_exit = True
             with contextlib.suppress(Exception):
                 await serving

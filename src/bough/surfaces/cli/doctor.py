@@ -13,6 +13,7 @@ from bough import __version__, kernel
 from bough.client import embedded
 from bough.client.database import address, administer, external_address, open_client, operator
 from bough.client.errors import BoughError
+from bough.runner.presets.installed import Installed, installed
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import asynchronous, json_option
 
@@ -23,7 +24,7 @@ _ROOM_NEEDED = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: ok, warning or error, and what to do about it."""
+    """One thing looked at: ok, warning, error, or absent and not needed; and what to do."""
 
     subject: str
     level: str
@@ -102,7 +103,27 @@ async def _role(dsn: str) -> Finding:
     )
 
 
-_CHECKS: list[Callable[[], Awaitable[list[Finding]]]] = [_git, _home, _database]
+async def _programs() -> list[Finding]:
+    return [_program(found) for found in await installed()]
+
+
+def _program(found: Installed) -> Finding:
+    preset = found.preset
+    if found.path is None:
+        return Finding(preset.name, "absent", f"not installed; get it: {preset.install}")
+    parts = [found.version or "of unknown version", _LIMITS[preset.limit]]
+    if not any(os.environ.get(key) for key in preset.keys):
+        parts.append(f"no key: set {' or '.join(preset.keys)}")
+    if preset.exits:
+        parts.append(f"its exit code lies: {preset.exits}")
+    return Finding(preset.name, "ok", "; ".join(parts))
+
+
+_LIMITS = {
+    "hard": "limit hard where its calls go through a gateway, else none",
+    "none": "limit none: its calls are not metered",
+}
+_CHECKS: list[Callable[[], Awaitable[list[Finding]]]] = [_git, _home, _database, _programs]
 
 
 @click.command(epilog="\b\nExamples:\n  bough doctor\n  bough doctor --json")
@@ -120,6 +141,7 @@ async def doctor(as_json: bool) -> int:
         render.print_json([asdict(f) for f in findings])
     else:
         marks = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
+        marks["absent"] = ("·", "bright_black")
         for finding in findings:
             glyph, colour = marks[finding.level]
             click.echo(f"{click.style(glyph, fg=colour)} {finding.subject.ljust(9)} {finding.text}")

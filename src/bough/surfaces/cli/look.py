@@ -152,7 +152,9 @@ def _facts(agent: Agent, work: Work) -> list[tuple[str, str]]:
             f"{agent.progress or 0:.0%} {agent.progress_note}" if agent.progress_note else "",
         ),
         ("budget", budget_line(agent)),
-        ("program", " ".join(map(str, agent.program.get("argv", [])))),
+        ("program", _program(agent)),
+        ("role from", str(agent.program.get("role_source", ""))),
+        ("tools", " ".join(map(str, agent.program.get("tools", []))) or _no_tools(agent)),
         (
             "ran",
             (f"{ran:.1f} s" if ran < 60 else render.duration(ran))
@@ -185,6 +187,18 @@ def _disk(agent: Agent) -> str:
 
 def _with_subtree(own: str, below: str, work: Work) -> str:
     return f"{own or 'nothing yet'}; subtree {below}" if work.agents > 1 else own
+
+
+def _program(agent: Agent) -> str:
+    words = [] if agent.driver == "command" else [agent.driver]
+    model = agent.program.get("model")
+    words += [f"({model})"] if model else []
+    words += [str(w) for w in agent.program.get("argv", [])]
+    return " ".join([*words, str(agent.program.get("function") or "")]).strip()
+
+
+def _no_tools(agent: Agent) -> str:
+    return "none" if "tools" in agent.program else ""
 
 
 def budget_line(agent: Agent) -> str:

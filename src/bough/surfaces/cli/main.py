@@ -43,7 +43,9 @@ _VERBS = {
     "diff": ("work", "Review"),
     "merge": ("merge", "Review"),
     "gc": ("gc", "Review"),
+    "role": ("role", "Set up"),
     "db": ("db", "Set up"),
+    "mcp": ("mcp", "Set up"),
     "doctor": ("doctor", "Set up"),
     "completion": ("completion", "Set up"),
 }

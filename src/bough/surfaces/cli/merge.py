@@ -15,8 +15,9 @@ from bough.client.errors import InvalidInput
 from bough.client.merges import Merge
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
-from bough.runner.drivers import UnknownDriver, program_of
+from bough.runner.drivers import program_of
 from bough.runner.merging import Wish, error_of, forecast, merge_agents, wishes_of, work_queue
+from bough.runner.presets.preset import UnknownProgram
 from bough.runner.resolving import Means, spawn_resolver
 from bough.runner.workspaces.batch import GateFailed
 from bough.runner.workspaces.git import GitError, open_repository
@@ -109,7 +110,7 @@ class _Resolving:
         if self.words:
             try:
                 driver, program = "command", program_of("command", self.words)
-            except UnknownDriver as error:
+            except UnknownProgram as error:
                 raise InvalidInput(str(error)) from error
         return Means(self.budget or _ROOT_BUDGET, driver, program)
 

@@ -144,7 +144,9 @@ def agent_json(agent: Agent, subtree: Work | None = None) -> Json:
     )
     budget = "allocated used reserved available overdraft frozen_at subtree_used"
     more = {"subtree": {n: getattr(subtree, n) for n in subtree.__slots__}} if subtree else {}
+    program = {key: value for key, value in agent.program.items() if key != "prompt"}
     return {name: getattr(agent, name) for name in same.split()} | {
+        "program": program,
         "budget": {name: getattr(agent, name) for name in budget.split()},
         "workspace": workspace,
         "error": {"code": agent.error_code, "message": agent.error_message}

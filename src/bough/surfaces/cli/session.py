@@ -13,6 +13,7 @@ from uuid import UUID
 import click
 from click.shell_completion import CompletionItem
 
+from bough.client.amounts import seconds_of, tokens_of
 from bough.client.database import address, open_client, operator
 from bough.client.hints import listening
 from bough.client.remote import RemoteClient, RemoteHints, acting_agent
@@ -97,41 +98,30 @@ class Tokens(click.ParamType[int]):
     """A number of tokens: 2000, 30k, 1.5M."""
 
     name = "tokens"
-    _form = re.compile(r"(\d[\d_]{0,24})(?:\.(\d{1,9}))?\s*([kKmMgG]?)", re.ASCII)
-    _zeros: ClassVar = {"": 0, "k": 3, "m": 6, "g": 9}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse; refuses what is not a whole number of at least 1."""
         if isinstance(value, int):
             return value
-        found = self._form.fullmatch(value.strip())
-        # Counted in billionths: a float would round what is large.
-        whole, part, unit = found.groups("") if found else ("0", "", "")
-        billionths = int(whole + part.ljust(9, "0")) * 10 ** self._zeros[unit.lower()]
-        number, rest = divmod(billionths, 10**9)
-        if not 1 <= number < 2**63 or rest:
-            self.fail(
-                f"'{value}' is no number of tokens; give a whole number from 1 to {2**63 - 1}, "
-                "like 2000 or 30k"
-            )
-        return number
+        try:
+            return tokens_of(value)
+        except ValueError as error:
+            self.fail(str(error))
 
 
 class Duration(click.ParamType[int]):
     """A time in whole seconds: 90, 90s, 15m, 2h, 1d."""
 
     name = "duration"
-    _factor: ClassVar = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse; refuses what is not at least one second or more than ten years."""
         if isinstance(value, int):
             return value
-        found = re.fullmatch(r"(\d{1,12})\s*([smhd]?)", value.strip(), re.ASCII)
-        seconds = int(found[1]) * self._factor[found[2]] if found else 0
-        if not 0 < seconds < 315_360_000:
-            self.fail(f"'{value}' is no duration; give one like 90s, 15m or 2h")
-        return seconds
+        try:
+            return seconds_of(value)
+        except ValueError as error:
+            self.fail(str(error))
 
 
 class Size(click.ParamType[int]):

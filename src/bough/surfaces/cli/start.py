@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import shutil
 import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -10,22 +9,20 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import click
 
 from bough.client.client import Spawn
 from bough.client.database import open_client, operator
 from bough.client.embedded import default_home
-from bough.client.errors import AgentEnded, AgentNotFound, InvalidInput, NotYours
+from bough.client.errors import AgentEnded, AgentNotFound, NotYours
 from bough.client.hints import listening
 from bough.client.insist import insist
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
-from bough.runner.drivers import UnknownDriver, program_of
-from bough.runner.lineage import start_below, start_from
+from bough.runner.drivers import DRIVERS
 from bough.runner.runner import Runner
-from bough.runner.workspaces.git import open_repository
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
     AnyCommand,
@@ -39,12 +36,12 @@ from bough.surfaces.cli.session import (
     named,
 )
 from bough.surfaces.cli.watch import follow, summarize
+from bough.surfaces.plan import Order, plan
 
-_ROOT_BUDGET = 100_000
 _OPTIONS = [
     click.argument("task"),
     click.argument("command", metavar="[-- CMD …]", nargs=-1, type=click.UNPROCESSED),
-    click.option("--role", default="agent", show_default=True),
+    click.option("--role", help="Its prompt and its usual options; see bough role list."),
     click.option("--budget", type=Tokens(), help="Tokens: 2000, 30k, 1.5M.  [a root: 100k]"),
     click.option(
         "--repo",
@@ -60,7 +57,8 @@ _OPTIONS = [
     ),
     click.option("--ports", type=click.IntRange(0, 100), help="Ports of its own: BOUGH_PORTS."),
     click.option("--scratch", is_flag=True, help="A directory outside git: BOUGH_SCRATCH."),
-    click.option("--driver", default="command", show_default=True),
+    click.option("--driver", help=f"{', '.join(DRIVERS)}.  [command]"),
+    click.option("--model", help="The model that an agent program shall use."),
     click.option("--timeout", type=Duration(), help="Stop it after this time: 90s, 15m, 2h."),
     click.option("--max-depth", type=click.IntRange(0), help="Levels allowed below it."),
     click.option("--max-children", type=click.IntRange(0), help="Children of each agent below."),
@@ -77,54 +75,20 @@ def _spawn_options(command: AnyCommand) -> AnyCommand:
 
 async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, Any]) -> Spawn:
     """Everything checked that can be before anything is made."""
-    try:
-        program = program_of(options["driver"], options["command"])
-    except UnknownDriver as error:
-        raise InvalidInput(str(error)) from error
-    for name in program.get("argv", [])[:1]:
-        # A relative path is looked up in the worktree, which is not there yet.
-        if (Path(name).is_absolute() or "/" not in name) and shutil.which(name) is None:
-            raise AgentNotFound(f"there is no program '{name}'; install it or give another path")
-    if not 0 < len(options["role"].strip()) <= 200:
-        raise InvalidInput("a role has a name of 1 to 200 characters, like implementer")
-    if options["budget"] is None and parent:
-        raise InvalidInput(
-            f"say how much of the parent's {render.tokens(parent.available)} tokens it gets: "
-            "--budget 30k"
-        )
-    start = await start_below(parent) if parent else None
-    if start is None:
-        repository = await open_repository(options["repo"].absolute())
-        start = str(repository.root), repository.head, repository.branch
-    if options["base"]:
-        base = await start_from(client, Path(start[0]), options["base"])
-        start = start[0], base, start[2]
-    # What is not asked for stays out of the record.
-    program |= {name: options[name] for name in ("ports", "scratch") if options[name]}
-    return Spawn(
-        key=uuid4(),
-        task=options["task"],
-        budget=options["budget"] or _ROOT_BUDGET,
-        parent_id=parent.id if parent else None,
-        role=options["role"],
-        driver=options["driver"],
-        program=program,
-        repo_path=start[0],
-        base_commit=start[1],
-        target_branch=start[2],
-        timeout_s=options["timeout"],
-        max_depth=options["max_depth"],
-        max_children=options["max_children"],
-        max_running=options["max_running"],
-    )
+    told = dict(options)
+    order = Order(words=told.pop("command"), timeout_s=told.pop("timeout"), **told)
+    return await plan(client, parent, order, render.hint)
 
 
 @click.command(
     epilog="\b\nExamples:\n"
     '  bough run "tidy the code" -- ruff format .\n'
     '  bough run "make the tests pass" --budget 200k --timeout 30m -- ./agent.sh {task}\n'
+    '  bough run "fix the failing test" --driver claude --budget 200k\n'
+    '  bough run "plan the move to v2" --role architect --driver codex\n'
     '  bough run "sum it up" --driver function -- mypackage.team:coordinator\n\n'
-    "The program finds its task in BOUGH_TASK; {task} in its arguments stands for it too."
+    "The program finds its task in BOUGH_TASK and its role's text in BOUGH_ROLE_FILE; {task}, "
+    "{prompt} and {role_file} in its arguments stand for them too."
 )
 @_spawn_options
 @asynchronous
@@ -136,9 +100,9 @@ async def run(as_json: bool, **options: Any) -> int:
     dsn = await chosen_address()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(open_client(dsn, actor=operator(), pooled=8))
-        plan = await _plan(client, None, options)
+        what = await _plan(client, None, options)
         # The root's id is ours, so the runner can be told its tree before it exists.
-        runner = Runner(client, dsn, home=default_home(), slots=8, root_id=plan.key)
+        runner = Runner(client, dsn, home=default_home(), slots=8, root_id=what.key)
         await stack.enter_async_context(_door(runner, dsn))
         await runner.enroll()
         task = asyncio.current_task()
@@ -147,16 +111,16 @@ async def run(as_json: bool, **options: Any) -> int:
         driving = asyncio.create_task(runner.run())
         interrupted = False
         try:
-            await client.spawn(replace(plan, runner_id=runner.id))
-            await _until_ended(client, dsn, plan.key)
+            await client.spawn(replace(what, runner_id=runner.id))
+            await _until_ended(client, dsn, what.key)
         except asyncio.CancelledError:
             interrupted = True
-            await _end(client, plan.key)
+            await _end(client, what.key)
         finally:
             runner.stop()
             await asyncio.gather(driving, return_exceptions=True)
-        agent = await insist(lambda: client.show(plan.key))
-        work = await insist(lambda: client.subtree_work(plan.key))
+        agent = await insist(lambda: client.show(what.key))
+        work = await insist(lambda: client.subtree_work(what.key))
     if as_json:
         render.print_json(render.agent_json(agent, work))
     else:
@@ -216,12 +180,12 @@ async def spawn(as_json: bool, parent: str | None, **options: Any) -> None:
     async with connected() as client:
         me = inside()
         above = await named(client, parent or str(me)) if parent or me else None
-        plan = await _plan(client, above, options)
-        await client.spawn(plan)
+        what = await _plan(client, above, options)
+        await client.spawn(what)
         if as_json:
-            render.print_json(render.agent_json(await client.show(plan.key)))
+            render.print_json(render.agent_json(await client.show(what.key)))
         else:
-            click.echo(str(plan.key))
+            click.echo(str(what.key))
             if not me and not any(r.alive for r in await client.runners()):
                 render.hint("no runner is running; start one: bough runner")
 
