@@ -3,10 +3,10 @@
 The token is made for one attempt, told to the program alone, and known to the kernel by its hash.
 """
 
-import hashlib
 import secrets
 
 from bough.client.insist import insist
+from bough.client.loopback import hash_of
 from bough.client.rows import Claimed
 from bough.client.runner_calls import RunnerClient
 
@@ -16,6 +16,7 @@ async def door_of(client: RunnerClient, agent: Claimed, url: str | None) -> dict
     if url is None:
         return {}
     token = secrets.token_urlsafe(32)
-    hashed = hashlib.sha256(token.encode()).digest()
-    await insist(lambda: client.issue_token(agent.id, epoch=agent.lease_epoch, token_hash=hashed))
+    await insist(
+        lambda: client.issue_token(agent.id, epoch=agent.lease_epoch, token_hash=hash_of(token))
+    )
     return {"BOUGH_URL": url, "BOUGH_TOKEN": token}

@@ -3,34 +3,23 @@
 It lives as long as the block that opens it; a request that is under way when it closes is cut.
 """
 
-import asyncio
-import contextlib
 import logging
-import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bough.client.errors import BoughError, InvalidInput
+from bough.client.loopback import hash_of
 from bough.runner.runner import Runner
 from bough.surfaces.agent_api import guard
 from bough.surfaces.agent_api.calls import Calls
+from bough.surfaces.serving import served
 
 _log = logging.getLogger(__name__)
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the command that runs it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Capture none."""
-        yield
 
 
 def _application(calls: Calls, port: int) -> Starlette:
@@ -40,7 +29,7 @@ def _application(calls: Calls, port: int) -> Starlette:
             token = guard.token_of(request)
             values = await guard.body_of(request)
             verb = request.path_params["verb"]
-            result = await calls.do(verb, guard.hash_of(token), values)
+            result = await calls.do(verb, hash_of(token), values)
         except BoughError as error:
             return guard.refusal(error)
         except Exception:  # noqa: BLE001 - logged, and told as a defect of ours
@@ -62,22 +51,7 @@ def _application(calls: Calls, port: int) -> Starlette:
 @asynccontextmanager
 async def open_door(runner: Runner, dsn: str) -> AsyncGenerator[str]:
     """Serve the agents of a runner while the block runs; the URL, which the runner gets too."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = int(listener.getsockname()[1])
-        config = uvicorn.Config(
-            _application(Calls(runner, dsn), port),
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
-        server = _Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        runner.url = f"http://127.0.0.1:{port}"
-        try:
-            yield runner.url
-        finally:
-            server.should_exit = True
-            with contextlib.suppress(Exception):
-                await serving
+    calls = Calls(runner, dsn)
+    async with served(lambda port: _application(calls, port)) as url:
+        runner.url = url
+        yield url
