@@ -45,7 +45,8 @@ class Order:
 def order_of(model: str) -> Order:
     order = Order()
     for name, value in parse_qsl(model.partition("?")[2]):
-        kind: Any = type(getattr(order, name))
+        now: Any = getattr(order, name)
+        kind: Any = now.__class__
         setattr(order, name, value if kind is str else kind(int(value)))
     return order
 
@@ -88,6 +89,7 @@ class Provider:
     says: Callable[[str, Any, int], Said] = says_words
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    counts: bool = True
     open_calls: int = 0
     most_open: int = 0
     url: str = ""
@@ -131,7 +133,7 @@ class Provider:
             return _whole(writer, 401, error)
         if path.endswith("/models"):
             return _whole(writer, 200, {"object": "list", "data": [{"id": MODEL}]})
-        if path.endswith(("/count_tokens", "/input_tokens")):
+        if path.endswith(("/count_tokens", "/input_tokens")) and self.counts:
             return _whole(writer, 200, {"input_tokens": tokens_of(body)})
         wire = wires.of(path)
         if wire is None:
@@ -228,6 +230,7 @@ class Answer:
         await asyncio.wait({gone, opened}, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
         opened.cancel()
+        await asyncio.wait({gone, opened})
 
     async def _hang(self) -> bool:
         """Say nothing until the other side has hung up."""
