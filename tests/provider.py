@@ -5,7 +5,8 @@ the model's name, like `m?status=429` or `m?out=50&cut=3`, so that it needs no s
 status, out (tokens it would say), cut (after so many), hang, gate (say half, wait for `gate`),
 usage (none, zero), cache and wrote (parts of the input), beyond (bills more than it may), error (in
 the stream), delay_ms (before each piece). What it says comes from `says`, which a test may replace.
-Alone: PYTHONPATH=tests python -m provider [PORT]
+Alone: PYTHONPATH=tests python -m provider [PORT]; GET /bills tells the bills, GET /open opens the
+gate.
 """
 
 import asyncio
@@ -128,6 +129,12 @@ class Provider:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
+        if path == "/bills":
+            found = [[bill.model, bill.input, bill.output] for bill in self.bills]
+            return _whole(writer, 200, found)
+        if path == "/open":
+            self.gate.set()
+            return _whole(writer, 200, {})
         if KEY not in (headers.get("x-api-key"), headers.get("authorization", "")[7:]):
             error = {"error": {"message": f"Incorrect API key provided: {KEY[:8]}***"}}
             return _whole(writer, 401, error)

@@ -139,7 +139,14 @@ class Gateway:
     async def status(self, request: Request, program: Program) -> None:
         """Which providers are served; needs no token and tells nothing else."""
         del request
-        body = json.dumps({"gateway": "bough", "providers": sorted(self.settings.upstreams)})
+        settings = self.settings
+        body = json.dumps(
+            {
+                "gateway": "bough",
+                "providers": sorted(settings.upstreams),
+                "max_output_tokens": settings.max_output_tokens,
+            }
+        )
         await program.answer(Answer(200, {"content-type": "application/json"}, body.encode()))
 
 

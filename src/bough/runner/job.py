@@ -20,6 +20,7 @@ from bough.client.runner_calls import RunnerClient
 from bough.runner.door import door_of
 from bough.runner.drivers import UnknownDriver, command_line
 from bough.runner.environment import environment_of
+from bough.runner.models import ModelDoor, withheld
 from bough.runner.programs import program
 from bough.runner.programs.output import Batches
 from bough.runner.programs.strays import boot_id, kill_strays
@@ -34,13 +35,20 @@ class Job:
     """Runs one agent; the runner tells it when others have stopped or paused the agent."""
 
     def __init__(
-        self, client: RunnerClient, agent: Claimed, home: Path, *, url: str | None = None
+        self,
+        client: RunnerClient,
+        agent: Claimed,
+        home: Path,
+        *,
+        url: str | None = None,
+        models: ModelDoor | None = None,
     ) -> None:
         self.agent = agent
         self.park_at_end: dict[str, Any] | None = None
         self._client = client
         self._workplace = Workplace(client, agent, home)
         self._url = url
+        self._models = models
         self._program: program.Program | None = None
         self._paused = False
         self._dropped: str | None = None
@@ -108,8 +116,8 @@ class Job:
         deadline_s = self._remaining_s()
         if self._dropped:
             return program.Exit(None, None, self._dropped, 0.0)
-        env = environment_of(agent, workspace=place)
-        env |= await door_of(self._client, agent, self._url)
+        env = environment_of(agent, workspace=place, withheld=withheld(self._models))
+        env |= await door_of(self._client, agent, self._url, self._models, env)
         batches = Batches(self._write)
         try:
             running = await program.start(

@@ -15,6 +15,7 @@ from bough.client.database import address, administer, external_address, open_cl
 from bough.client.errors import BoughError
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import asynchronous, json_option
+from bough.surfaces.models_wanted import Elsewhere, models_wanted
 
 _GIT_NEEDED = (2, 38)
 _POSTGRES_NEEDED = 140000
@@ -102,7 +103,18 @@ async def _role(dsn: str) -> Finding:
     )
 
 
-_CHECKS: list[Callable[[], Awaitable[list[Finding]]]] = [_git, _home, _database]
+async def _models() -> list[Finding]:
+    wanted = models_wanted(os.environ)
+    if isinstance(wanted, Elsewhere):
+        return [Finding("models", "ok", f"by the gateway at {wanted.url}")]
+    if wanted is None:
+        text = "not metered; set ANTHROPIC_API_KEY or OPENAI_API_KEY to meter what agents ask"
+        return [Finding("models", "warning", text)]
+    where = [f"{u.provider} at {u.url}" for u in wanted.upstreams.values()]
+    return [Finding("models", "ok", f"metered: {', '.join(where)}")]
+
+
+_CHECKS: list[Callable[[], Awaitable[list[Finding]]]] = [_git, _home, _database, _models]
 
 
 @click.command(epilog="\b\nExamples:\n  bough doctor\n  bough doctor --json")

@@ -42,6 +42,7 @@ _VERBS = {
     "merge": ("work", "Review"),
     "db": ("db", "Set up"),
     "doctor": ("doctor", "Set up"),
+    "serve": ("serve", "Set up"),
     "completion": ("completion", "Set up"),
 }
 
