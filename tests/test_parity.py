@@ -56,6 +56,7 @@ ROWS: dict[str, type[Any]] = {
     "decide": mail_rows.Decided,
     "admit": mail_rows.Admitted,
     "reserve": budget_rows.Reserved,
+    "spender": budget_rows.Spender,
     "settle": budget_rows.Charged,
     "release": budget_rows.Released,
     "charge": budget_rows.Charged,

@@ -17,14 +17,18 @@ _HARMLESS = frozenset({"PGTZ", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS"})
 
 
 def environment_of(
-    agent: Claimed, *, workspace: Path | None, inherited: Mapping[str, str] | None = None
+    agent: Claimed,
+    *,
+    workspace: Path | None,
+    inherited: Mapping[str, str] | None = None,
+    withheld: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
-    """All variables for an agent's program, from those of this process."""
+    """All variables for an agent's program, from those of this process but for the withheld."""
     source = os.environ if inherited is None else inherited
     kept = {
         name: value
         for name, value in source.items()
-        if name in _HARMLESS or not name.startswith(_SECRET_PREFIXES)
+        if name in _HARMLESS or not (name in withheld or name.startswith(_SECRET_PREFIXES))
     }
     own = {
         "BOUGH_AGENT_ID": str(agent.id),
