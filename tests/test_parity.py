@@ -13,7 +13,17 @@ from uuid import UUID
 from conftest import Kernel
 
 from bough import kernel as bough_kernel
-from bough.client import budget_rows, budgets, errors, mail, mail_rows, rows, runner_calls, steps
+from bough.client import (
+    budget_rows,
+    budgets,
+    conversations,
+    errors,
+    mail,
+    mail_rows,
+    rows,
+    runner_calls,
+    steps,
+)
 from bough.client import client as client_module
 from bough.client.client import Client, Spawn
 from bough.client.runner_calls import RunnerClient
@@ -70,6 +80,8 @@ ROWS: dict[str, type[Any]] = {
     "statistics": budget_rows.Spending,
     "record_step": rows.StepRecorded,
     "steps": rows.Step,
+    "append_conversation": rows.Appended,
+    "conversation": rows.Entry,
 }
 
 
@@ -110,7 +122,7 @@ async def test_spawn_takes_the_same_values_in_both_languages(kernel: Kernel) -> 
 def statements() -> list[tuple[str, str]]:
     """Every statement in the client's modules, with the method it stands in."""
     found: list[tuple[str, str]] = []
-    for module in (client_module, budgets, mail, steps, runner_calls):
+    for module in (client_module, budgets, conversations, mail, steps, runner_calls):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.AsyncFunctionDef):
                 found += [(node.name, text) for text in _texts(node)]

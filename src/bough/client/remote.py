@@ -24,9 +24,10 @@ HINT_S = 20.0
 
 ALLOWED = frozenset(
     """
-    account acknowledge approvals broadcast charge find finish freeze_budget grant_budget inbox
-    ledger logs pause ps receive record_merge record_step release report request_approval reserve
-    resume send settle show spawn statistics steps terminate transfer_budget tree unfreeze_budget
+    account acknowledge append_conversation approvals broadcast charge conversation find finish
+    freeze_budget grant_budget inbox ledger logs pause ps receive record_merge record_step release
+    report request_approval reserve resume send settle show spawn statistics steps terminate
+    transfer_budget tree unfreeze_budget
     """.split()  # noqa: SIM905 - a list of quoted words would be read by nobody
 )
 """What an agent may call; the runner fills in who it is, and its lease."""

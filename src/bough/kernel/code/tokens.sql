@@ -71,7 +71,7 @@ comment on function bough_api.spender is
   'Whose tokens a program spends, and what is there; tells one that has ended from a stranger.';
 
 create function bough_api.finish(
-  agent_id uuid, epoch bigint, result jsonb, error_message text) returns void
+  agent_id uuid, epoch bigint, result jsonb, error_message text, error_code text) returns void
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
@@ -84,12 +84,16 @@ begin
   if bough.has_ended(_status) then
     raise exception 'agent % has % and says no more', left(agent_id::text, 8), _status
       using errcode = 'TR002';
+  elsif finish.error_code is not null and finish.error_message is null
+      or finish.error_code !~ '^[a-z][a-z_]{0,99}$' then
+    raise exception 'a failure has a message, and a code like budget_exceeded'
+      using errcode = 'TR005';
   elsif octet_length(finish.result::text) > 1000000 then
     raise exception 'the result has % bytes, at most 1000000 fit; commit it as a file',
       octet_length(finish.result::text) using errcode = 'TR005';
   end if;
   update bough.attempts t set result = finish.result,
-    error_message = left(finish.error_message, 10000)
+    error_message = left(finish.error_message, 10000), error_code = finish.error_code
    where t.agent_id = finish.agent_id and t.lease_epoch = finish.epoch;
 end $$;
 comment on function bough_api.finish is
