@@ -111,6 +111,7 @@ def test_a_refusal_is_a_result_in_one_line_and_the_next_call_works(shell: Shell,
         ("spawn", {"task": "t", "budget": "6k", "command": ["true"]}),
         ("spawn", {"task": "t", "budget": "lots", "command": ["true"]}),
         ("spawn", {"task": "t", "budget": "10"}),
+        ("spawn", {"task": "t", "budget": "10", "command": ["true"], "repo": "/"}),
         ("show", {"id": other}),
         ("kill", {"id": "parent"}),
         ("wait", {"ids": [], "seconds": 1}),
@@ -121,13 +122,14 @@ def test_a_refusal_is_a_result_in_one_line_and_the_next_call_works(shell: Shell,
     agent = shell.spawn("t", "--budget", "5k", "--", *asking(shell, how, *calls))
     shell.reaches(agent, "completed")
     told = [(wrong, text) for _, wrong, text in heard(shell, agent)[1:-1]]
-    assert [wrong for wrong, _ in told] == [True] * 8 + [False]
+    assert [wrong for wrong, _ in told] == [True] * 9 + [False]
     for text, part in zip(
         [text for _, text in told],
         [
             "6000 tokens required, 5000 may be given",
             "'lots' is no number of tokens",
             "say which program does the work",
+            "leave repo out",
             "no agent 00000000",
             "the root has no parent",
             "say which agents to wait for",
@@ -192,7 +194,12 @@ async def test_a_person_spawns_talks_and_decides_from_an_editor(shell: Shell) ->
             assert not found.is_error, text
             return json.loads(text)
 
-        names = {tool.name for tool in (await client.list_tools()).tools}
+        tools = (await client.list_tools()).tools
+        assert [t.name for t in tools if not t.description or "  " in t.description] == []
+        reads = {t.name for t in tools if t.annotations and t.annotations.read_only_hint}
+        assert reads >= {"ps", "show", "diff"}
+        assert not reads & {"spawn", "merge", "kill", "approve"}
+        names = {tool.name for tool in tools}
         assert "approve" in names
         assert not {"report", "finish", "charge"} & names
         made = await call("spawn", task="t", budget="4k", command=["sh", "-c", words])

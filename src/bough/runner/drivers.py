@@ -12,15 +12,16 @@ from typing import Protocol, cast
 
 from bough.client.rows import Claimed, Json
 from bough.runner.launch import Launch, Own
-from bough.runner.presets.preset import Preset, UnknownProgram
+from bough.runner.presets.preset import BRIEFING, Preset, UnknownProgram
 from bough.runner.presets.table import PRESETS
-from bough.runner.roles.briefing import prompt_of
+from bough.runner.roles.briefing import briefing, prompt_of
 
 _NO_COMMAND = (
     "say which program does the work: bough run TASK -- CMD …, or --driver with one of "
     f"{', '.join(PRESETS)}"
 )
 _NO_FUNCTION = "say which function does the work: bough run TASK --driver function -- module:name"
+_NO_ACP = "say which program speaks the protocol: bough run TASK --driver acp -- opencode acp"
 _ROLE_FILE = "role.md"
 
 
@@ -59,7 +60,16 @@ def function(agent: Claimed, own: Own) -> Launch:
     return Launch(argv, {"BOUGH_ROLE_FILE": file}, {_ROLE_FILE: prompt}) if prompt else Launch(argv)
 
 
-DRIVERS: dict[str, Driver] = {"command": command, "function": function, **PRESETS}
+def acp(agent: Claimed, own: Own) -> Launch:
+    """A program that speaks the Agent Client Protocol; see `runner.acp`."""
+    words = [str(word) for word in cast("list[object]", agent.program.get("argv") or [])]
+    if not words:
+        raise UnknownProgram(_NO_ACP)
+    argv = [sys.executable, "-P", "-m", "bough.runner.acp", str(own.directory), *words]
+    return Launch(argv, {}, {BRIEFING: briefing(agent, mcp=True)})
+
+
+DRIVERS: dict[str, Driver] = {"command": command, "function": function, "acp": acp, **PRESETS}
 
 
 def launch_of(agent: Claimed, own: Own) -> Launch:
@@ -106,5 +116,7 @@ def check_program(driver: str, program: Json) -> None:
         found.check(program)
     if found is command and not program.get("argv"):
         raise UnknownProgram(_NO_COMMAND)
+    if found is acp and not program.get("argv"):
+        raise UnknownProgram(_NO_ACP)
     if found is function:
         _checked_path(program)

@@ -55,9 +55,13 @@ class Door:
         self._living = asyncio.create_task(self._live(), name="mcp")
 
     async def _live(self) -> None:
-        async with self._server.session_manager.run():
+        try:
+            async with self._server.session_manager.run():
+                self._open.set()
+                await self._closing.wait()
+        finally:
+            # Whoever waits for a door that could not be opened is refused, not left waiting.
             self._open.set()
-            await self._closing.wait()
 
     async def _who(self, ctx: Call) -> Acting:
         scheme, _, token = (ctx.headers or {}).get("authorization", "").partition(" ")

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 
 from mcp.server.mcpserver import MCPServer
+from mcp.types import ToolAnnotations
 
 from bough import __version__
 from bough.client.tools import WORDS
@@ -14,6 +15,8 @@ from bough.surfaces.mcp.acting import Acting, Call, Who, told
 from bough.surfaces.mcp.talk import AgentTools, OperatorTools, TalkTools
 from bough.surfaces.mcp.tree import TreeTools
 
+_READS = {"approval", "approvals", "budget", "diff", "inbox", "logs", "ps", "show", "tree", "wait"}
+"""Tools that change nothing, so that an editor need not ask."""
 Tool = Callable[..., Awaitable[str]]
 _AGENT = """\
 You are an agent of Bough: a git worktree of your own, a budget in tokens, perhaps agents below you.
@@ -36,7 +39,15 @@ def build(who: Who, *, agent: bool, tools: Collection[str] | None = None) -> MCP
     for name, tool in _tools(who, agent=agent).items():
         word = "budget" if name == "grant" else name
         if tools is None or word not in WORDS or name == "budget" or word in tools:
-            server.add_tool(told(tool), name=name, structured_output=False)
+            server.add_tool(
+                told(tool),
+                name=name,
+                description=" ".join((tool.__doc__ or "").split()),
+                annotations=ToolAnnotations(
+                    read_only_hint=name in _READS, destructive_hint=name == "kill"
+                ),
+                structured_output=False,
+            )
     return server
 
 

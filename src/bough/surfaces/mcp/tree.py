@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bough.client.amounts import seconds_of, tokens_of
-from bough.client.errors import InvalidInput
+from bough.client.errors import InvalidInput, NotYours
 from bough.client.hints import tree_channel
 from bough.client.rows import Agent
 from bough.runner.lineage import merge_agent, workspace_of
@@ -76,6 +76,8 @@ class TreeTools:
         "tester", "budget": "30k"}. Returns its id; then use wait, diff and merge."""
         acting = await self._who(ctx)
         above = await acting.named(parent or str(acting.me)) if parent or acting.me else None
+        if acting.me and (repo or not (above and above.repo_path)):
+            raise NotYours("an agent's children start from its own commit; leave repo out")
         try:
             order = Order(
                 task=task,
