@@ -127,7 +127,8 @@ TABLES = (
     "bough.checkpoints, bough.workspaces, bough.messages, bough.budgets, bough.hierarchies,"
     " bough.attempts, bough.logs, bough.log_tails, bough.events, bough.listeners, bough.agents,"
     " bough.runners, bough.reservations, bough.mail_tails, bough.mail_heads, bough.waits,"
-    " bough.approvals, bough.steps, bough.ports, bough.file_changes, bough.merges"
+    " bough.approvals, bough.steps, bough.ports, bough.file_changes, bough.merges,"
+    " bough.conversations"
 )
 
 

@@ -19,6 +19,7 @@ NOT_INDEXED = {
     "hierarchies.descendant_exists": "agents are never deleted; reads go by root_id first",
     "ports.agent_exists": "agents are never deleted; a machine holds few",
     "steps.agent_exists": "agents are never deleted; reads go by root_id first",
+    "conversations.agent_exists": "agents are never deleted; reads go by root_id first",
     "reservations.payer_exists": "accounts are never deleted; reads go by root_id first",
     "agents.runner_exists": "runners are never deleted; living agents have agents_of_runner",
 }

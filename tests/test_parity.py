@@ -16,6 +16,7 @@ from bough import kernel as bough_kernel
 from bough.client import (
     budget_rows,
     budgets,
+    conversations,
     errors,
     mail,
     mail_rows,
@@ -69,6 +70,7 @@ ROWS: dict[str, type[Any]] = {
     "decide": mail_rows.Decided,
     "admit": mail_rows.Admitted,
     "reserve": budget_rows.Reserved,
+    "spender": budget_rows.Spender,
     "settle": budget_rows.Charged,
     "release": budget_rows.Released,
     "charge": budget_rows.Charged,
@@ -90,6 +92,8 @@ ROWS: dict[str, type[Any]] = {
     "plan_merges": merges.Planned,
     "withdraw_merge": merges.Withdrawn,
     "merges": merges.Merge,
+    "append_conversation": rows.Appended,
+    "conversation": rows.Entry,
 }
 
 
@@ -130,7 +134,9 @@ async def test_spawn_takes_the_same_values_in_both_languages(kernel: Kernel) -> 
 def statements() -> list[tuple[str, str]]:
     """Every statement in the client's modules, with the method it stands in."""
     found: list[tuple[str, str]] = []
-    for module in (client_module, budgets, mail, merges, steps, work, runner_calls):
+    for module in (
+        *(client_module, budgets, conversations, mail, merges, steps, work, runner_calls),
+    ):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.AsyncFunctionDef):
                 found += [(node.name, text) for text in _texts(node)]

@@ -25,6 +25,15 @@ class Reserved:
 
 
 @dataclass(frozen=True, slots=True)
+class Spender:
+    """The agent that a program spends for, and its account at the time of the question."""
+
+    agent_id: UUID
+    allocated: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
 class Charged:
     """What a call was charged, to whose account, and how that account stands."""
 

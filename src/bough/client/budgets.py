@@ -58,15 +58,17 @@ class BudgetCalls(Caller):
         operation: str = "call",
         model: str | None = None,
         expires_s: int = 600,
+        at_least: int | None = None,
     ) -> rows.Reserved:
         """Set tokens aside for one call, or refuse; unsettled after expires_s: charged in full.
 
+        With at_least, what there is from that number on will do: look at `tokens_reserved`.
         Raises BudgetExceeded, BudgetBusy, BudgetFrozen, AgentEnded, AgentNotFound, InvalidInput.
         """
         return await self._one(
             rows.Reserved,
             "select * from bough_api.reserve(%(key)s, %(id)s, %(tokens)s::bigint,"
-            " %(operation)s, %(model)s, %(expires)s::integer)",
+            " %(operation)s, %(model)s, %(expires)s::integer, %(least)s::bigint)",
             {
                 "key": key,
                 "id": agent_id,
@@ -74,7 +76,17 @@ class BudgetCalls(Caller):
                 "operation": operation,
                 "model": model,
                 "expires": expires_s,
+                "least": at_least,
             },
+        )
+
+    async def spender(self, token_hash: bytes) -> rows.Spender:
+        """Whose tokens the program with this token spends.
+
+        Raises TokenInvalid for a stranger, AgentEnded, StaleLease.
+        """
+        return await self._one(
+            rows.Spender, "select * from bough_api.spender(%(hash)s)", {"hash": token_hash}
         )
 
     async def settle(self, key: UUID, agent_id: UUID, usage: Usage) -> rows.Charged:

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from bough.client import rows
 from bough.client.budgets import BudgetCalls
+from bough.client.conversations import ConversationCalls
 from bough.client.errors import AgentEnded, AgentNotFound, StaleLease, translated
 from bough.client.mail import MailCalls
 from bough.client.merges import MergeCalls
@@ -44,7 +45,7 @@ class Spawn:
     max_running: int | None = None
 
 
-class Client(BudgetCalls, MailCalls, MergeCalls, StepCalls, WorkCalls):
+class Client(BudgetCalls, ConversationCalls, MailCalls, MergeCalls, StepCalls, WorkCalls):
     """All that a program may ask of the kernel, but for what only a runner does."""
 
     async def spawn(self, what: Spawn) -> rows.Spawned:

@@ -250,18 +250,27 @@ class MailCalls(Caller):
         )
 
     async def finish(
-        self, agent_id: UUID, *, epoch: int, result: Json | None, error_message: str | None
+        self,
+        agent_id: UUID,
+        *,
+        epoch: int,
+        result: Json | None,
+        error_message: str | None,
+        error_code: str | None = None,
     ) -> None:
         """What the agent says of its end; it holds once its program has ended.
+
+        error_code: like budget_exceeded; without one a failure is agent_failed.
 
         Raises StaleLease, AgentEnded, InvalidInput.
         """
         await self._do(
-            "select bough_api.finish(%(id)s, %(epoch)s, %(result)s, %(error)s)",
+            "select bough_api.finish(%(id)s, %(epoch)s, %(result)s, %(error)s, %(code)s)",
             {
                 "id": agent_id,
                 "epoch": epoch,
                 "result": None if result is None else Jsonb(result),
                 "error": error_message,
+                "code": error_code,
             },
         )

@@ -26,6 +26,7 @@ async def reserve_within(
     operation: str = "call",
     model: str | None = None,
     expires_s: int = 600,
+    at_least: int | None = None,
 ) -> Reserved:
     """As `reserve`, but waits up to wait_s seconds while others hold what is needed.
 
@@ -34,7 +35,13 @@ async def reserve_within(
 
     async def ask() -> Reserved:
         return await client.reserve(
-            key, agent_id, tokens, operation=operation, model=model, expires_s=expires_s
+            key,
+            agent_id,
+            tokens,
+            operation=operation,
+            model=model,
+            expires_s=expires_s,
+            at_least=at_least,
         )
 
     try:

@@ -38,3 +38,8 @@ def priced(usage: Usage, *, provider: str | None = None) -> Usage:
         "source": f"genai-prices {version('genai-prices')}",
     }
     return replace(usage, cost_usd=found.total_price, prices=prices)
+
+
+def warm() -> None:
+    """Load the price list, which takes about a second, before somebody waits for a cost."""
+    priced(Usage(tokens=1, input_tokens=1, output_tokens=0, model="gpt-4o"))

@@ -24,10 +24,11 @@ HINT_S = 20.0
 
 ALLOWED = frozenset(
     """
-    account acknowledge approvals broadcast charge files find finish freeze_budget grant_budget
-    inbox ledger logs merge_queue merges pause plan_merges ps queue_merge receive record_merge
-    record_step release report request_approval reserve resolve_merge resume send settle show spawn
-    statistics steps subtree_work terminate transfer_budget tree unfreeze_budget withdraw_merge
+    account acknowledge append_conversation approvals broadcast charge conversation files find
+    finish freeze_budget grant_budget inbox ledger logs merge_queue merges pause plan_merges ps
+    queue_merge receive record_merge record_step release report request_approval reserve
+    resolve_merge resume send settle show spawn statistics steps subtree_work terminate
+    transfer_budget tree unfreeze_budget withdraw_merge
     """.split()  # noqa: SIM905 - a list of quoted words would be read by nobody
 )
 """What an agent may call; the runner fills in who it is, and its lease."""

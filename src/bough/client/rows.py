@@ -117,6 +117,23 @@ class StepRecorded:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """One message of an agent's conversation with its model."""
+
+    number: int
+    entry: Json
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The entry that stands; `is_new` is false when another was appended before."""
+
+    recorded: Json
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """A piece of output; not always a whole line. dropped_bytes went before the first kept."""
 

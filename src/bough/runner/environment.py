@@ -16,20 +16,26 @@ _SECRET_PREFIXES = ("BOUGH_", "PG", "GIT_")
 _HARMLESS = frozenset({"PGTZ", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS"})
 
 
-def inherited_environment(source: Mapping[str, str]) -> dict[str, str]:
+def inherited_environment(
+    source: Mapping[str, str], withheld: frozenset[str] = frozenset()
+) -> dict[str, str]:
     """What of our own variables a program that we start may see."""
     return {
         name: value
         for name, value in source.items()
-        if name in _HARMLESS or not name.startswith(_SECRET_PREFIXES)
+        if name in _HARMLESS or not (name in withheld or name.startswith(_SECRET_PREFIXES))
     }
 
 
 def environment_of(
-    agent: Claimed, *, workspace: Path | None, inherited: Mapping[str, str] | None = None
+    agent: Claimed,
+    *,
+    workspace: Path | None,
+    inherited: Mapping[str, str] | None = None,
+    withheld: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
-    """All variables for an agent's program, from those of this process."""
-    kept = inherited_environment(os.environ if inherited is None else inherited)
+    """All variables for an agent's program, from those of this process but for the withheld."""
+    kept = inherited_environment(os.environ if inherited is None else inherited, withheld)
     own = {
         "BOUGH_AGENT_ID": str(agent.id),
         "BOUGH_ROOT_ID": str(agent.root_id),

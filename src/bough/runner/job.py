@@ -21,6 +21,7 @@ from bough.runner.door import door_of
 from bough.runner.drivers import launch_of
 from bough.runner.environment import environment_of
 from bough.runner.launch import Own, own_directory
+from bough.runner.models import ModelDoor, withheld
 from bough.runner.presets.preset import NoKey, UnknownProgram
 from bough.runner.programs import program
 from bough.runner.programs.output import Batches
@@ -44,6 +45,7 @@ class Job:
         *,
         url: str | None = None,
         spares: Spares | None = None,
+        models: ModelDoor | None = None,
     ) -> None:
         self.agent = agent
         self.park_at_end: dict[str, Any] | None = None
@@ -52,6 +54,7 @@ class Job:
         self._directory = own_directory(home, str(agent.id))
         self._name = agent.driver
         self._url = url
+        self._models = models
         self._program: program.Program | None = None
         self._paused = False
         self._dropped: str | None = None
@@ -120,11 +123,12 @@ class Job:
         deadline_s = self._remaining_s()
         if self._dropped:
             return program.Exit(None, None, self._dropped, 0.0)
-        env = environment_of(agent, workspace=place) | self._workplace.variables
+        env = environment_of(agent, workspace=place, withheld=withheld(self._models))
+        env |= self._workplace.variables
         stopped = await self._set_up(place, env)
         if stopped:
             return stopped
-        env |= await door_of(self._client, agent, self._url)
+        env |= await door_of(self._client, agent, self._url, self._models, env)
         argv = self._prepare(env)
         return await self._drive(argv, place, env, deadline_s)
 

@@ -22,6 +22,7 @@ from bough.client.hints import QUEUE_CHANNEL, Hints, listening, runner_channel
 from bough.client.rows import Claimed, Held
 from bough.client.runner_calls import RunnerClient
 from bough.runner.job import Job
+from bough.runner.models import ModelDoor
 from bough.runner.programs.processes import process
 from bough.runner.programs.strays import boot_id
 from bough.runner.spares import Spares
@@ -46,6 +47,7 @@ class Runner:
         self.id = uuid4()
         self.client = client
         self.url: str | None = None
+        self.models: ModelDoor | None = None
         self._blocked: dict[UUID, int] = {}
         self._dsn = dsn
         self._home = home
@@ -153,7 +155,14 @@ class Runner:
 
     def _begin(self, agent: Claimed) -> None:
         before = self._jobs.get(agent.id)
-        job = Job(self.client, agent, self._home, url=self.url, spares=self._spares)
+        job = Job(
+            self.client,
+            agent,
+            self._home,
+            url=self.url,
+            models=self.models,
+            spares=self._spares,
+        )
         task = asyncio.create_task(
             self._drive(job, after=before[1] if before else None), name=f"agent {agent.id}"
         )

@@ -2,61 +2,69 @@
 --
 -- reserve takes the worst case from the caller's available tokens or refuses, so that calls in
 -- flight at once can never spend more than there is. The caller makes the key: a repeat gives the
--- first answer. A call that nobody settles expires and is charged in full. A reservation ends
--- once, under the lock of the account that pays: whoever comes second finds it ended. One call is
--- sought by ended_at and not by status: else a server without statistics takes the index of open
--- calls, and reads them all.
+-- first answer. Who can do with less says at_least, and gets what is there. A call that nobody
+-- settles expires and is charged in full. A reservation ends once, under the lock of the account
+-- that pays: whoever comes second finds it ended. One call is sought by ended_at and not by status:
+-- else a server without statistics takes the index of open calls, and reads them all.
 -- Refusals: TR002, TR004 (budget), TR005, TR011 (others hold it), TR012 (frozen), TR013, TR014.
 
 create function bough_api.reserve(
-  key uuid, agent_id uuid, tokens bigint, operation text, model text, expires_s integer
+  key uuid, agent_id uuid, tokens bigint, operation text, model text, expires_s integer,
+  at_least bigint default null
 ) returns table (id uuid, tokens_reserved bigint, available bigint, expires_at timestamptz,
   is_new boolean)
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
+  _least constant bigint := coalesce(reserve.at_least, reserve.tokens);
+  _wanted bigint := reserve.tokens;
   _made record;
 begin
-  if (reserve.tokens > 0 and reserve.expires_s between 1 and 86400) is not true then
+  if (reserve.tokens > 0 and _least between 1 and reserve.tokens
+      and reserve.expires_s between 1 and 86400) is not true then
     raise exception 'a reservation is of 1 token or more, for 1 to 86400 s; not % for % s',
-      reserve.tokens, reserve.expires_s using errcode = 'TR005';
+      least(_least, reserve.tokens), reserve.expires_s using errcode = 'TR005';
   end if;
-  with paid as (
-    update bough.budgets b set reserved = b.reserved + reserve.tokens
-     where b.agent_id = reserve.agent_id and b.available >= reserve.tokens
+  for _try in 1 .. 2 loop
+    with paid as (
+      update bough.budgets b set reserved = b.reserved + _wanted
+       where b.agent_id = reserve.agent_id and b.available >= _wanted
+         and b.reclaimed_at is null and b.frozen_reason is null
+         and not exists (select from bough.reservations r where r.id = reserve.key)
+       returning b.root_id, b.available
+    ), made as (
+      insert into bough.reservations as r (id, root_id, agent_id, payer_id, tokens_reserved,
+        operation, model, expires_at)
+      select reserve.key, p.root_id, reserve.agent_id, reserve.agent_id, _wanted,
+        reserve.operation, reserve.model, bough.now() + make_interval(secs => reserve.expires_s)
+        from paid p
+      on conflict (id) do nothing returning r.expires_at)
+    select p.available, m.expires_at into _made from paid p left join made m on true;
+    if _made.expires_at is not null then
+      return query select reserve.key, _wanted, _made.available, _made.expires_at, true;
+      return;
+    elsif _made.available is not null then
+      -- The same key came twice at once, and the other was first.
+      update bough.budgets b set reserved = b.reserved - _wanted
+       where b.agent_id = reserve.agent_id;
+    end if;
+    exit when _made.available is not null or _least = reserve.tokens or _try = 2;
+    -- Less will do. Under this lock nobody takes what is read here.
+    select least(b.available, reserve.tokens) into _wanted from bough.budgets b
+     where b.agent_id = reserve.agent_id and b.available >= _least
        and b.reclaimed_at is null and b.frozen_reason is null
-       and not exists (select from bough.reservations r where r.id = reserve.key)
-     returning b.root_id, b.available
-  ), made as (
-    insert into bough.reservations as r (id, root_id, agent_id, payer_id, tokens_reserved,
-      operation, model, expires_at)
-    select reserve.key, p.root_id, reserve.agent_id, reserve.agent_id, reserve.tokens,
-      reserve.operation, reserve.model, bough.now() + make_interval(secs => reserve.expires_s)
-      from paid p
-    on conflict (id) do nothing returning r.expires_at)
-  select p.available, m.expires_at into _made from paid p left join made m on true;
-  if _made.expires_at is not null then
-    id := reserve.key;
-    tokens_reserved := reserve.tokens;
-    available := _made.available;
-    expires_at := _made.expires_at;
-    is_new := true;
-    return next;
-    return;
-  elsif _made.available is not null then
-    -- The same key came twice at once, and the other was first.
-    update bough.budgets b set reserved = b.reserved - reserve.tokens
-     where b.agent_id = reserve.agent_id;
-  end if;
+       for no key update;
+    exit when not found;
+  end loop;
   return query select r.id, r.tokens_reserved::bigint, b.available, r.expires_at, false
     from bough.reservations r join bough.budgets b on b.agent_id = r.payer_id
    where r.id = reserve.key and r.agent_id = reserve.agent_id;
   if not found then
-    perform bough_api._refuse_call(reserve.key, reserve.agent_id, reserve.tokens);
+    perform bough_api._refuse_call(reserve.key, reserve.agent_id, _least);
   end if;
 end $$;
 comment on function bough_api.reserve is
-  'Sets tokens aside for one call; charged in full if not settled within expires_s seconds.';
+  'Sets tokens aside for one call, or what is there from at_least on; unsettled: all charged.';
 
 create function bough_api._refuse_call(key uuid, agent_id uuid, tokens bigint) returns void
 language plpgsql security definer set search_path = '' as $$

@@ -21,7 +21,8 @@ grant execute on function
   bough_api.send, bough_api.send_many, bough_api.broadcast, bough_api.receive,
   bough_api.acknowledge, bough_api.acknowledge_as_operator, bough_api.inbox, bough_api.thread,
   bough_api.purge_mail, bough_api.park, bough_api.request_approval, bough_api.approvals,
-  bough_api.decide, bough_api.issue_token, bough_api.admit, bough_api.finish,
+  bough_api.decide, bough_api.issue_token, bough_api.admit, bough_api.spender, bough_api.finish,
   bough_api.record_step, bough_api.steps,
+  bough_api.append_conversation, bough_api.conversation,
   bough_api.verify
 to bough_program;

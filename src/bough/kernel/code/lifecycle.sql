@@ -81,11 +81,11 @@ begin
   select a.root_id, a.status, a.lease_epoch, a.paused_from into _agent
     from bough.agents a where a.id = _finish.agent_id;
   -- What the agent itself said of its end counts for more than how its program ended.
-  select t.result, t.error_message into _said from bough.attempts t
+  select t.result, t.error_message, t.error_code into _said from bough.attempts t
    where t.agent_id = _finish.agent_id and t.lease_epoch = _finish.epoch;
   if _said.error_message is not null then
     _finish.status := 'failed';
-    _finish.error_code := 'agent_failed';
+    _finish.error_code := coalesce(_said.error_code, 'agent_failed');
     _finish.error_message := _said.error_message;
   end if;
   if _agent.lease_epoch <> _finish.epoch or _living = '{}' then

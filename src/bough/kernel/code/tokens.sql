@@ -2,8 +2,9 @@
 --
 -- A token belongs to one attempt of one agent and dies with either. Only its hash is stored. What a
 -- token may touch is its own agent and all below it; an agent's place in the tree never changes, so
--- the answer of admit stays true. Refusals: TR002 (ended), TR005
--- (input), TR007 (stale), TR018 (no such token), TR019 (not yours).
+-- the answer of admit stays true. spender answers for a model call, and tells a program whose agent
+-- has ended from a stranger. Refusals: TR002 (ended), TR005 (input), TR007 (stale), TR018 (no such
+-- token), TR019 (not yours).
 
 create function bough_api.issue_token(agent_id uuid, epoch bigint, token_hash bytea) returns void
 language plpgsql security definer set search_path = '' as $$
@@ -43,8 +44,34 @@ end $$;
 comment on function bough_api.admit is
   'Whose token it is; with a target, only if that is the agent or below it. No tools: all.';
 
+create function bough_api.spender(token_hash bytea)
+returns table (agent_id uuid, allocated bigint, available bigint)
+language plpgsql stable security definer set search_path = '' as $$
+#variable_conflict use_column
+declare
+  _who record;
+begin
+  select a.id, a.status, a.completed_at, a.lease_epoch, t.lease_epoch as epoch,
+      b.allocated, b.available into _who
+    from bough.attempts t join bough.agents a on a.id = t.agent_id
+    join bough.budgets b on b.agent_id = a.id
+   where t.token_hash = spender.token_hash;
+  if not found then
+    raise exception 'the token is not valid: no agent was ever given it' using errcode = 'TR018';
+  elsif _who.completed_at is not null then
+    raise exception 'agent % has % and spends no more', left(_who.id::text, 8), _who.status
+      using errcode = 'TR002';
+  elsif _who.lease_epoch <> _who.epoch then
+    raise exception 'agent % is under lease % now, this token is of %', left(_who.id::text, 8),
+      _who.lease_epoch, _who.epoch using errcode = 'TR007';
+  end if;
+  return query select _who.id, _who.allocated::bigint, _who.available::bigint;
+end $$;
+comment on function bough_api.spender is
+  'Whose tokens a program spends, and what is there; tells one that has ended from a stranger.';
+
 create function bough_api.finish(
-  agent_id uuid, epoch bigint, result jsonb, error_message text) returns void
+  agent_id uuid, epoch bigint, result jsonb, error_message text, error_code text) returns void
 language plpgsql security definer set search_path = '' as $$
 #variable_conflict use_column
 declare
@@ -57,12 +84,16 @@ begin
   if bough.has_ended(_status) then
     raise exception 'agent % has % and says no more', left(agent_id::text, 8), _status
       using errcode = 'TR002';
+  elsif finish.error_code is not null and finish.error_message is null
+      or finish.error_code !~ '^[a-z][a-z_]{0,99}$' then
+    raise exception 'a failure has a message, and a code like budget_exceeded'
+      using errcode = 'TR005';
   elsif octet_length(finish.result::text) > 1000000 then
     raise exception 'the result has % bytes, at most 1000000 fit; commit it as a file',
       octet_length(finish.result::text) using errcode = 'TR005';
   end if;
   update bough.attempts t set result = finish.result,
-    error_message = left(finish.error_message, 10000)
+    error_message = left(finish.error_message, 10000), error_code = finish.error_code
    where t.agent_id = finish.agent_id and t.lease_epoch = finish.epoch;
 end $$;
 comment on function bough_api.finish is

@@ -20,6 +20,8 @@ from bough.client.tools import TOOL_OF_CALL
 from bough.runner.runner import Runner
 
 _OWN = {"acknowledge", "charge", "finish", "inbox", "receive", "release", "report"} | {
+    "append_conversation",
+    "conversation",
     "record_step",
     "request_approval",
     "reserve",

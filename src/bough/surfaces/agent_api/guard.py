@@ -4,7 +4,6 @@ A browser that a page has turned against us sends an Origin or a foreign Host, a
 token is known by its hash; the kernel says whose it is and what is below that agent.
 """
 
-import hashlib
 import json
 from typing import Any, cast
 
@@ -12,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from bough.client.errors import BoughError, InvalidInput, NotYours, TokenInvalid
+from bough.client.loopback import foreign
 
 MOST_BYTES = 2_000_000
 _STATUS = {1: 500, 2: 400, 3: 404, 4: 403, 5: 409, 6: 402, 69: 503, 78: 500}
@@ -23,17 +23,11 @@ def refusal(error: BoughError) -> JSONResponse:
     return JSONResponse({"error": {"code": error.code, "message": str(error)}}, status)
 
 
-def hash_of(token: str) -> bytes:
-    """What the kernel knows of a token."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
 def check_origin(request: Request, port: int) -> None:
     """Refuse what does not come from a program on this machine. Raises NotYours."""
-    if request.headers.get("host", "") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
-        raise NotYours("the Host header is not that of this door; use BOUGH_URL as it is")
-    if "origin" in request.headers or "sec-fetch-site" in request.headers:
-        raise NotYours("pages in a browser cannot act as an agent")
+    why = foreign(request.headers, port)
+    if why:
+        raise NotYours(why)
 
 
 def token_of(request: Request) -> str:

@@ -4,15 +4,12 @@ It lives as long as the block that opens it; a request that is under way when it
 """
 
 import asyncio
-import contextlib
 import logging
-import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,23 +17,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from bough.client.errors import BoughError, InvalidInput
+from bough.client.loopback import hash_of
 from bough.runner.runner import Runner
 from bough.surfaces.agent_api import guard
 from bough.surfaces.agent_api.calls import Calls
+from bough.surfaces.serving import served
 
 if TYPE_CHECKING:
     from bough.surfaces.mcp.door import Door
 
 _log = logging.getLogger(__name__)
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the command that runs it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Capture none."""
-        yield
 
 
 class _Tools:
@@ -71,7 +61,7 @@ def _application(calls: Calls, port: int, mcp: _Tools) -> Starlette:
             token = guard.token_of(request)
             values = await guard.body_of(request)
             verb = request.path_params["verb"]
-            result = await calls.do(verb, guard.hash_of(token), values)
+            result = await calls.do(verb, hash_of(token), values)
         except BoughError as error:
             return guard.refusal(error)
         except Exception:  # noqa: BLE001 - logged, and told as a defect of ours
@@ -83,7 +73,7 @@ def _application(calls: Calls, port: int, mcp: _Tools) -> Starlette:
     async def tools(request: Request) -> ASGIApp:
         try:
             guard.check_origin(request, port)
-            await calls.whose(guard.hash_of(guard.token_of(request)))
+            await calls.whose(hash_of(guard.token_of(request)))
         except BoughError as error:
             return guard.refusal(error)
         return await mcp.application()
@@ -104,25 +94,16 @@ def _application(calls: Calls, port: int, mcp: _Tools) -> Starlette:
 @asynccontextmanager
 async def open_door(runner: Runner, dsn: str) -> AsyncGenerator[str]:
     """Serve the agents of a runner while the block runs; the URL, which the runner gets too."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = int(listener.getsockname()[1])
-        calls = Calls(runner, dsn)
-        mcp = _Tools(calls, port)
-        config = uvicorn.Config(
-            _application(calls, port, mcp),
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
-        server = _Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        runner.url = f"http://127.0.0.1:{port}"
+    calls = Calls(runner, dsn)
+    opened: list[_Tools] = []
+
+    def make(port: int) -> Starlette:
+        opened.append(_Tools(calls, port))
+        return _application(calls, port, opened[0])
+
+    async with served(make) as url:
+        runner.url = url
         try:
-            yield runner.url
+            yield url
         finally:
-            await mcp.close()
-            server.should_exit = True
-            with contextlib.suppress(Exception):
-                await serving
+            await opened[0].close()

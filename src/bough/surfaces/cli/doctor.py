@@ -16,6 +16,7 @@ from bough.client.errors import BoughError
 from bough.runner.presets.installed import Installed, installed
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import asynchronous, json_option
+from bough.surfaces.models_wanted import Elsewhere, models_wanted
 
 _GIT_NEEDED = (2, 38)
 _POSTGRES_NEEDED = 140000
@@ -123,7 +124,26 @@ _LIMITS = {
     "hard": "limit hard where its calls go through a gateway, else none",
     "none": "limit none: its calls are not metered",
 }
-_CHECKS: list[Callable[[], Awaitable[list[Finding]]]] = [_git, _home, _database, _programs]
+
+
+async def _models() -> list[Finding]:
+    wanted = models_wanted(os.environ)
+    if isinstance(wanted, Elsewhere):
+        return [Finding("models", "ok", f"by the gateway at {wanted.url}")]
+    if wanted is None:
+        text = "not metered; set ANTHROPIC_API_KEY or OPENAI_API_KEY to meter what agents ask"
+        return [Finding("models", "warning", text)]
+    where = [f"{u.provider} at {u.url}" for u in wanted.upstreams.values()]
+    return [Finding("models", "ok", f"metered: {', '.join(where)}")]
+
+
+_CHECKS: list[Callable[[], Awaitable[list[Finding]]]] = [
+    _git,
+    _home,
+    _database,
+    _programs,
+    _models,
+]
 
 
 @click.command(epilog="\b\nExamples:\n  bough doctor\n  bough doctor --json")

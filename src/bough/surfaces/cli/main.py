@@ -47,6 +47,7 @@ _VERBS = {
     "db": ("db", "Set up"),
     "mcp": ("mcp", "Set up"),
     "doctor": ("doctor", "Set up"),
+    "serve": ("serve", "Set up"),
     "completion": ("completion", "Set up"),
 }
 

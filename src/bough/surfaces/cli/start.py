@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from bough.surfaces.cli.session import (
     named,
 )
 from bough.surfaces.cli.watch import follow, summarize
+from bough.surfaces.models_wanted import Models, models_wanted
 from bough.surfaces.plan import Order, plan
 
 _OPTIONS = [
@@ -97,13 +99,15 @@ async def run(as_json: bool, **options: Any) -> int:
     if inside():
         raise NotYours("inside an agent, spawn a child and wait for it: bough spawn; bough wait")
     _log_for_people()
+    # First of all: what is started from here on must not inherit a provider's key.
+    models = models_wanted(os.environ)
     dsn = await chosen_address()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(open_client(dsn, actor=operator(), pooled=8))
         what = await _plan(client, None, options)
         # The root's id is ours, so the runner can be told its tree before it exists.
         runner = Runner(client, dsn, home=default_home(), slots=8, root_id=what.key)
-        await stack.enter_async_context(_door(runner, dsn))
+        await stack.enter_async_context(_doors(runner, dsn, models))
         await runner.enroll()
         task = asyncio.current_task()
         if task:
@@ -128,17 +132,22 @@ async def run(as_json: bool, **options: Any) -> int:
     return 130 if interrupted else 0 if agent.status == "completed" else 1
 
 
-def _door(runner: Runner, dsn: str) -> AbstractAsyncContextManager[str]:
+@asynccontextmanager
+async def _doors(runner: Runner, dsn: str, models: Models) -> AsyncGenerator[None]:
     # Starting a server is slow to import, and most commands start none.
     from bough.surfaces.agent_api.server import open_door
+    from bough.surfaces.model_door import open_models
 
-    return open_door(runner, dsn)
+    async with open_models(runner, dsn, models), open_door(runner, dsn):
+        yield
 
 
 def _log_for_people(*, level: int = logging.WARNING) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     # It says once more, and longer, what the runner says.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    for name in ("httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _on_signals(callback: Callable[[], object], *numbers: signal.Signals) -> None:
@@ -197,6 +206,7 @@ async def spawn(as_json: bool, parent: str | None, **options: Any) -> None:
 async def runner(slots: int, as_json: bool) -> int:
     """Claim and run agents until stopped; what is interrupted, the next runner resumes."""
     _log_for_people(level=logging.INFO)
+    models = models_wanted(os.environ)
     dsn = await chosen_address()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
@@ -213,7 +223,7 @@ async def runner(slots: int, as_json: bool) -> int:
 
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         _on_signals(stop, *signals)
-        await stack.enter_async_context(_door(worker, dsn))
+        await stack.enter_async_context(_doors(worker, dsn, models))
         await worker.enroll()
         if as_json:
             render.print_json({"id": worker.id, "slots": slots})

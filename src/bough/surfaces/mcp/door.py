@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from bough.client import wire
 from bough.client.errors import TokenInvalid
+from bough.client.loopback import hash_of
 from bough.client.remote import RemoteClient
-from bough.surfaces.agent_api import guard
 from bough.surfaces.agent_api.calls import Calls
 from bough.surfaces.mcp.acting import Acting, Call, as_agent
 from bough.surfaces.mcp.server import build
@@ -28,7 +28,7 @@ class _NearClient(RemoteClient):
     def __init__(self, calls: Calls, token: str) -> None:
         super().__init__("", token)
         self._calls = calls
-        self._hash = guard.hash_of(token)
+        self._hash = hash_of(token)
 
     async def call(self, verb: str, values: dict[str, Any], *, timeout_s: float = 60.0) -> Any:
         """What the door answers. Raises BoughError."""
