@@ -6,7 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
 REPO ?= .
 
-.PHONY: help setup test test-kernel lint demo bench torture mail-torture gateway-torture agents clean
+.PHONY: help setup test test-kernel lint demo bench torture mail-torture gateway-torture agents bench-gateway clean
 
 help:
 	@echo "make demo      a team of agents on a scratch clone of a repository (REPO=/path)"
@@ -16,6 +16,7 @@ help:
 	@echo "make torture   a million random calls about tokens; none may be lost (OPERATIONS=N)"
 	@echo "make mail-torture   mail to receivers that are killed; none lost, done twice, reordered (MESSAGES=N)"
 	@echo "make gateway-torture   model calls through a gateway that is killed; bills against the ledger (CALLS=N)"
+	@echo "make bench-gateway   what the gateway adds to a call, beside LiteLLM's proxy"
 	@echo "make agents    real coding agents, from the registries, against a scripted provider"
 
 setup: .venv/.ready
@@ -55,6 +56,14 @@ mail-torture: setup
 
 gateway-torture: setup
 	PYTHONPATH=tests CALLS=$(or $(CALLS),10000) $(BIN)/python -m bench.gateway_torture
+
+.tools/litellm/.ready: | setup
+	$(UV) venv -q --allow-existing --python "$(PYTHON)" .tools/litellm
+	$(UV) pip install -q --python .tools/litellm "litellm[proxy]"
+	@touch $@
+
+bench-gateway: .tools/litellm/.ready
+	PYTHONPATH=tests $(BIN)/python -m bench.gateway
 
 .tools/agents/.ready: tests/agents/package.json tests/agents/requirements.txt | setup
 	mkdir -p .tools/agents

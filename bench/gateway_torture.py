@@ -100,14 +100,14 @@ async def gateway(dsn: str, provider: Provider) -> AsyncGenerator[tuple[Any, str
         await process.wait()
 
 
-async def new_agent(scene: Scene) -> tuple[UUID, str]:
+async def new_agent(scene: Scene, budget: int = CHILD_BUDGET) -> tuple[UUID, str]:
     """A running child of the root, and its token."""
     key = uuid4()
     await scene.client.spawn(
         Spawn(
             key=key,
             task="t",
-            budget=CHILD_BUDGET,
+            budget=budget,
             parent_id=scene.root,
             program={"argv": ["x"]},
             runner_id=scene.runner,

@@ -26,10 +26,11 @@ HERE = Path(__file__).parent
 TOOLS = HERE.parent.parent / ".tools" / "agents"
 BOUND_S = 240
 CODEX = (
-    "exec codex exec --json --dangerously-bypass-approvals-and-sandbox -m gpt-5 "
-    "-c model_provider=gw -c check_for_update_on_startup=false "
-    '-c "model_providers.gw={name=\\"gw\\",base_url=\\"$OPENAI_BASE_URL\\",'
-    'env_key=\\"OPENAI_API_KEY\\",wire_api=\\"responses\\"}" "$0"'
+    "exec codex exec --json --dangerously-bypass-approvals-and-sandbox -m gpt-5"
+    " -c model_provider=gw -c check_for_update_on_startup=false"
+    " -c model_providers.gw.name=gw -c model_providers.gw.wire_api=responses"
+    " -c model_providers.gw.env_key=OPENAI_API_KEY"
+    ' -c model_providers.gw.base_url="$OPENAI_BASE_URL" "$0"'
 )
 
 
