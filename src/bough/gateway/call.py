@@ -233,7 +233,7 @@ class Call:
             await program.more(events.rest)
 
     async def _end(self, held: Held, bound: Bound) -> None:
-        if held.used:
+        if held.used and self.asked.goes_on:
             self.bounds.learn(bound, held.used.input_total)
         await self.ledger.end(held)
 
