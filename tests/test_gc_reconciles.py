@@ -258,9 +258,12 @@ def test_scratch_directories_go_with_age_and_are_kept_while_in_use(shell: Shell)
     assert (place / "made").exists()
     assert shell.json("gc")["removed"] == []
     unused_for(shell, agent, 20)
-    (item,) = shell.json("gc")["removed"]
-    assert (item["what"], item["agent_id"]) == ("scratch", agent)
+    home = shell.home / "agents" / agent
+    (home / "session").mkdir(parents=True)
+    items = shell.json("gc")["removed"]
+    assert [(i["what"], i["agent_id"]) for i in items] == [("home", agent), ("scratch", agent)]
     assert not place.exists()
+    assert not home.exists()
 
 
 def test_spares_stay_while_they_are_taken_and_go_after_a_week_or_over_the_quota(

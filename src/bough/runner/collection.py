@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from bough.client.errors import AgentNotFound
 from bough.client.runner_calls import RunnerClient
@@ -100,7 +100,7 @@ class _Run:
         self._client = client
         self._orders = orders
         self._done = Collected()
-        self._scratch: dict[UUID, Path] = {}
+        self._scratch: dict[UUID, tuple[UUID, Path]] = {}
 
     async def all(self) -> Collected:
         """Worktrees by policy, then scratch directories with them, then leftovers."""
@@ -126,19 +126,21 @@ class _Run:
         return Candidate(row.id, ended, merged, row.age_s, size)
 
     async def _scratch_candidates(self) -> list[Candidate]:
-        """Directories of agents without a repository: no git keeps what is in them."""
+        """Scratch directories and the homes of programs: no git keeps what is in them."""
         found: list[Candidate] = []
-        for place in sorted(self._orders.home.glob("scratch/*")):
+        home = self._orders.home
+        for place in sorted([*home.glob("scratch/*"), *home.glob("agents/*")]):
             try:
                 agent = await self._client.show(UUID(place.name))
             except (ValueError, AgentNotFound):
                 why = "no agent in this database has it"
-                self._tell(Item("scratch", str(place), None, "", None, 0, False, why))
+                self._tell(Item(_what(place), str(place), None, "", None, 0, False, why))
                 continue
-            self._scratch[agent.id] = place
+            key = uuid5(agent.id, place.parent.name)
+            self._scratch[key] = agent.id, place
             since = datetime.now(UTC) - (agent.completed_at or agent.created_at)
             size, age_s = await disk_bytes(place), int(since.total_seconds())
-            found.append(Candidate(agent.id, agent.has_ended, False, age_s, size))
+            found.append(Candidate(key, agent.has_ended, False, age_s, size))
         return found
 
     async def _by_policy(
@@ -199,8 +201,10 @@ class _Run:
             raise WorkspaceError(why)
 
     async def _remove_scratch(self, one: Candidate, why: str) -> Item:
-        place = self._scratch[one.key]
-        item = Item("scratch", str(place), one.key, "ended", one.age_s, one.size_bytes, True, why)
+        agent_id, place = self._scratch[one.key]
+        item = Item(
+            _what(place), str(place), agent_id, "ended", one.age_s, one.size_bytes, True, why
+        )
         try:
             _refuse_if_used(place)
             async with locked(place, patience_s=0):
@@ -255,6 +259,10 @@ def _refuse_if_used(place: Path) -> None:
     if pids:
         who = ", ".join(map(str, pids[:3]))
         raise WorkspaceError(f"in use: process {who} works there")
+
+
+def _what(place: Path) -> str:
+    return "home" if place.parent.name == "agents" else "scratch"
 
 
 def _short(message: str, path: Path) -> str:
