@@ -31,10 +31,10 @@ setup: .venv/.ready
 	@touch $@
 
 test: setup
-	UV="$(UV)" $(BIN)/pytest -q
+	UV="$(UV)" $(BIN)/pytest -q -n auto --dist loadfile
 
 test-kernel: setup
-	$(BIN)/pytest -q -m kernel
+	$(BIN)/pytest -q -n auto --dist loadfile -m kernel
 
 lint: setup
 	$(BIN)/ruff check
