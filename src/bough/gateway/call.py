@@ -225,7 +225,7 @@ class Call:
         except (httpx2.TransportError, httpx2.DecodingError):
             whole = False
         if not held.ended:
-            held.used = meter.used if whole else None
+            held.used = meter.used
             await self._end(held, bound)
         if whole:
             await program.finish(events.rest)
