@@ -50,6 +50,22 @@ def test_what_is_granted_is_within_what_is_above() -> None:
     assert set(TOOL_OF_CALL.values()) == set(WORDS)
 
 
+QUEUE_A_MERGE = """
+import json, os, sys, urllib.error, urllib.request
+values = {"key": os.environ["BOUGH_AGENT_ID"], "agent_id": os.environ["BOUGH_AGENT_ID"]}
+values |= {"target_branch": "main", "strategy": "merge"}
+request = urllib.request.Request(
+    os.environ["BOUGH_URL"] + "/v1/queue_merge",
+    json.dumps(values).encode(),
+    {"Authorization": "Bearer " + os.environ["BOUGH_TOKEN"]},
+)
+try:
+    urllib.request.urlopen(request)
+except urllib.error.HTTPError as error:
+    sys.exit(4 if error.code == 403 and b"the tool merge" in error.read() else 1)
+"""
+
+
 def test_the_door_refuses_a_word_that_the_role_does_not_have_before_anything_is_done(
     shell: Shell,
 ) -> None:
@@ -60,9 +76,11 @@ def test_the_door_refuses_a_word_that_the_role_does_not_have_before_anything_is_
     shell.runner()
     words = (
         'bough send operator hi; echo "send $?"; bough spawn t --budget 5 -- true;'
-        ' echo "spawn $?"; bough report fine; echo "report $?"; bough merge $BOUGH_AGENT_ID;'
-        ' echo "merge $?"'
+        ' echo "spawn $?"; bough report fine; echo "report $?"; python3 "$ASK"; echo "merge $?"'
     )
+    ask = shell.place / "ask.py"
+    ask.write_text(QUEUE_A_MERGE)
+    words = words.replace("$ASK", str(ask))
     agent = shell.spawn("t", "--role", "quiet", "--", "sh", "-c", words)
     shell.reaches(agent, "completed")
     said = shell("logs", agent).out
