@@ -19,7 +19,7 @@ PORT = 8484
 
 @click.command(
     epilog="\b\nExamples:\n"
-    "  ANTHROPIC_API_KEY=… bough serve\n"
+    "  bough serve                        the key: ANTHROPIC_API_KEY\n"
     "  BOUGH_OPENAI_URL=http://127.0.0.1:11434/v1 bough serve --port 9000\n\n"
     "Runners find it by BOUGH_GATEWAY_URL; without that, they serve their own agents."
 )
