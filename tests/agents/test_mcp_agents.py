@@ -41,7 +41,7 @@ class Scene:
             "OPENAI_BASE_URL": f"{self.model.url}/v1",
             "OPENAI_API_KEY": "key-of-nobody",
         }
-        self.options = ["--driver", name, "--model", PROGRAMS[name], "--budget", "50k"]
+        self.options = ["--driver", name, "--model", PROGRAMS[name], "--budget", "200k"]
 
     def run(self, task: str, *more: str, code: int = 0) -> dict[str, Any]:
         done = self.shell("run", task, *self.options, *more, "--json", env=self.env, code=code)
