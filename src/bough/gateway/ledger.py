@@ -33,13 +33,6 @@ from bough.gateway.usage import Used
 
 _log = logging.getLogger(__name__)
 _END_WITHIN_S = 2.0
-LEAST_OUTPUT = 4_000
-"""An answer shorter than this is cut in the middle of something, and billed all the same."""
-
-
-def least_output(allocated: int, wanted: int) -> int:
-    """The least room for an answer for which a call is made: less of a small account."""
-    return min(wanted, LEAST_OUTPUT, max(allocated // 20, 16))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from bough.client.insist import insist
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.drivers import DRIVERS
+from bough.runner.plan import Order, plan
 from bough.runner.runner import Runner
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
@@ -38,7 +39,6 @@ from bough.surfaces.cli.session import (
 )
 from bough.surfaces.cli.watch import follow, summarize
 from bough.surfaces.models_wanted import Models, models_wanted
-from bough.surfaces.plan import Order, plan
 
 _OPTIONS = [
     click.argument("task"),
