@@ -31,15 +31,19 @@ class Asked:
 
     @property
     def messages(self) -> list[Any]:
-        return self.body["messages"]
+        return self.body.get("messages") or self.body["input"]
 
     @property
     def turn(self) -> int:
-        return sum(1 for m in self.messages if m["role"] == "assistant")
+        answers = [m.get("role") == "assistant" or "arguments" in m for m in self.messages]
+        # In Responses an answer can be several items in a row.
+        return sum(
+            1 for one, before in zip(answers, [False, *answers], strict=False) if one > before
+        )
 
     @property
     def system(self) -> str:
-        found = self.body.get("system")
+        found = self.body.get("system") or self.body.get("instructions")
         if found is None:
             return self.messages[0]["content"]
         return found if isinstance(found, str) else "".join(part["text"] for part in found)
@@ -47,7 +51,7 @@ class Asked:
     @property
     def task(self) -> str:
         """What the agent was told first."""
-        return _text(next(m for m in self.messages if m["role"] == "user"))
+        return _text(next(m for m in self.messages if m.get("role") == "user"))
 
     @property
     def tools(self) -> set[str]:
@@ -68,7 +72,7 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return "\n".join(_text(v) for v in cast("list[Any]", value))
     found = cast("dict[str, Any]", value)
-    return "\n".join(_text(found[k]) for k in ("text", "content") if found.get(k))
+    return "\n".join(_text(found[k]) for k in ("text", "content", "output") if found.get(k))
 
 
 Turn = str | tuple[str, Any] | list[tuple[str, Any]] | Callable[[Asked], Any]

@@ -216,3 +216,31 @@ def test_without_a_model_or_a_way_to_it_one_line_says_what_to_set(shell: Shell) 
     done = shell(*plain, code=1, env={"BOUGH_MODEL": MODEL})
     assert "nothing leads to anthropic" in done.out + done.err
     assert "set ANTHROPIC_API_KEY, or BOUGH_ANTHROPIC_URL" in done.out + done.err
+
+
+def test_mail_ends_a_wait_early_and_the_agent_can_wait_again(shell: Shell, script: Script) -> None:
+    shell.runner()
+    kids: list[str] = []
+
+    def wait(asked: Asked) -> tuple[str, object]:
+        kids.append(json.loads(asked.text().splitlines()[0])["id"])
+        return "wait", {"agents": kids}
+
+    hold = ["sh", "-c", f"until [ -e {shell.gate} ]; do sleep 0.05; done"]
+    script.plays["lead it"] = [
+        ("spawn", {"task": "x", "budget": "1k", "command": hold}),
+        wait,
+        lambda _: ("wait", {"agents": kids}),
+        ("finish", {"result": {"waited": 2}}),
+    ]
+    agent = start(shell, "lead it")
+    shell.reaches(agent, "waiting")
+    shell("send", agent, "how is it going?")
+    until(lambda: len(script.of("lead it")) == 3, "it is told")
+    told = script.of("lead it")[2].text()
+    assert '{"not yet": [{"id": ' in told
+    assert "from the operator] how is it going?" in told
+    shell.reaches(agent, "waiting")
+    shell.gate.touch()
+    shell.reaches(agent, "completed")
+    assert '"status": "completed"' in script.of("lead it")[3].whole

@@ -10,6 +10,8 @@ TEMPLATE_TOKENS = 1_024
 """What a provider's template, with tools, adds to a request at most."""
 LEAST_OUTPUT = 4_000
 """An answer shorter than this is cut in the middle of something, and billed all the same."""
+REFUSAL = "Bough refuses this call: "
+"""How every refusal of a call by its budget begins, whoever refuses it."""
 _PIECE = 1_000_000
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+from bough.client.bound import REFUSAL
 from bough.client.budget_rows import Spender
 from bough.client.budgets import Usage
 from bough.client.errors import (
@@ -189,7 +190,7 @@ def exhausted(error: BoughError) -> Refused:
     """The refusal that makes a program stop cleanly."""
     return Refused(
         "budget",
-        f"Bough refuses this call: {error}. Do not try again: finish with what you have, "
+        f"{REFUSAL}{error}. Do not try again: finish with what you have, "
         "or ask your parent for tokens.",
     )
 

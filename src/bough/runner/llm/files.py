@@ -176,7 +176,7 @@ class Files:
         in_git = (await run(self._root, "rev-parse", "--is-inside-work-tree")).code == 0
         how = "--untracked" if in_git else "--no-index"
         argv = ["git", "-c", "core.fsmonitor=false", "grep", "-nIE", how]
-        argv += ["-e", told.pattern, "--", str(where)]
+        argv += ["-e", told.pattern, "--", str(where.relative_to(self._root))]
         ran = await bounded_run(argv, self._root, time_s=_SEARCH_S, most_chars=_MOST_CHARS)
         if ran.code not in (0, 1):
             raise Refusal(" ".join(ran.text.split())[:500] or "the search failed")

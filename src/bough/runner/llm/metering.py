@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import httpx2
 from pydantic_ai.usage import RequestUsage
 
-from bough.client.bound import TEMPLATE_TOKENS, least_output, size
+from bough.client.bound import REFUSAL, TEMPLATE_TOKENS, least_output, size
 from bough.client.budget_rows import Reserved
 from bough.client.budgets import Usage
 from bough.client.errors import BoughError, BudgetBusy, BudgetExceeded, BudgetFrozen
@@ -24,10 +24,6 @@ CALL_S = 900
 _QUEUE_S = 60.0
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _FIELDS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-
-
-class NotPaid(Exception):
-    """The budget does not allow the call; nothing was sent."""
 
 
 class Metering(httpx2.AsyncBaseTransport):
@@ -44,11 +40,15 @@ class Metering(httpx2.AsyncBaseTransport):
         self._held: Reserved | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a call that is paid. Raises NotPaid, and what the way raises."""
+        """Send a call that is paid; refused as a gateway refuses. Raises what the way raises."""
         body: dict[str, Any] = json.loads(await request.aread())
         bound = size(json.dumps(body, ensure_ascii=False)) + TEMPLATE_TOKENS
         field = next(name for name in _FIELDS if name in body)
-        held = await self._reserve(bound, int(body[field]))
+        try:
+            held = await self._reserve(bound, int(body[field]))
+        except (BudgetExceeded, BudgetBusy, BudgetFrozen) as error:
+            told = {"error": {"code": "budget_exhausted", "message": f"{REFUSAL}{error}"}}
+            return httpx2.Response(402, json=told, request=request)
         self._held = held
         body[field] = held.tokens_reserved - bound
         headers = [(k, v) for k, v in request.headers.raw if k.lower() != b"content-length"]
@@ -83,11 +83,9 @@ class Metering(httpx2.AsyncBaseTransport):
                     expires_s=CALL_S + 60,
                     at_least=bound + least_output(allocated, wanted),
                 )
-            except BudgetBusy as error:
+            except BudgetBusy:
                 if time.monotonic() > give_up_at:
-                    raise NotPaid(str(error)) from error
-            except (BudgetExceeded, BudgetFrozen) as error:
-                raise NotPaid(str(error)) from error
+                    raise
             await hints.wait(5.0)
 
     async def _release(self) -> None:

@@ -20,10 +20,11 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
+from bough.client.bound import REFUSAL
 from bough.client.remote import RemoteClient
 from bough.client.rows import Json
 from bough.runner.llm.messages import answer_of, messages_of
-from bough.runner.llm.metering import CALL_S, Metering, NotPaid
+from bough.runner.llm.metering import CALL_S, Metering
 from bough.runner.llm.start import PROVIDERS, parted
 from bough.runner.llm.tool import Tool
 
@@ -139,25 +140,12 @@ def _adapter(
     return wire(name, provider=OpenAIProvider(openai_client=speaks))
 
 
-def _causes(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
-    now: BaseException | None = error
-    while now and now not in found:
-        found.append(now)
-        now = now.__cause__ or now.__context__
-    return found
-
-
 def _not_paid(error: ModelAPIError) -> str | None:
-    """Why the budget refuses the call, by us or by the gateway; None when it does not."""
-    for cause in _causes(error):
-        if isinstance(cause, NotPaid):
-            return str(cause)
+    """Why the budget refuses the call, by metering or by the gateway; None when it does not."""
     if not isinstance(error, ModelHTTPError) or error.status_code not in (400, 402, 403):
         return None
-    inner = _inner(error)
-    refused = inner.get("code") == "budget_exhausted" or inner.get("type") == "billing_error"
-    return str(inner.get("message") or error) if refused else None
+    told = str(_inner(error).get("message") or "")
+    return told if told.startswith(REFUSAL) else None
 
 
 def _inner(error: ModelHTTPError) -> Json:
