@@ -84,6 +84,7 @@ class Script:
 
     url: str = ""
     status: int = 0
+    cuts: bool = False
     plays: dict[str, list[Turn]] = field(default_factory=dict[str, list[Turn]])
     asked: list[Asked] = field(default_factory=list[Asked])
     bills: list[Bill] = field(default_factory=list[Bill])
@@ -134,6 +135,9 @@ class _Answering(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         keys = (self.headers["x-api-key"], (self.headers["authorization"] or "")[7:])
+        if self.script.cuts:
+            self.close_connection = True
+            return
         status, found = self.script.answer(self.path.partition("?")[0], body)
         if KEY not in keys:
             status, found = 401, {"error": {"message": "wrong key"}}

@@ -92,3 +92,20 @@ def test_an_error_that_may_pass_is_waited_out(shell: Shell, script: Script) -> N
     script.status = 0
     shell.reaches(agent, "completed")
     assert used(shell) == script.billed > 0
+
+
+@pytest.mark.parametrize("gateway", ["", "none"])
+def test_calls_that_break_off_are_charged_in_full_and_soon_given_up(
+    shell: Shell, script: Script, gateway: str
+) -> None:
+    shell.env |= {"BOUGH_GATEWAY_URL": gateway, "ANTHROPIC_BASE_URL": script.url}
+    script.cuts = True
+    args = ("run", "try it", "--driver", "llm", "--model", MODEL, "--budget", "500k", "--json")
+    done = json.loads(shell(*args, code=1).out)
+    assert done["error"]["code"] == "model_failed"
+    ended = shell.look.execute(
+        "select status, tokens_used = tokens_reserved from bough.reservations"
+    )
+    assert ended.fetchall() == [("settled", True)] * 3
+    assert used(shell) == done["budget"]["used"] < 100_000
+    assert overdraft(shell) == 0

@@ -5,6 +5,7 @@ charged in full; an answer that is an error, and a call that was never sent, cos
 program dies in between, the kernel charges the reservation in full when it expires.
 """
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -114,13 +115,13 @@ class Metering(httpx2.AsyncBaseTransport):
             used = priced(known, provider=self._provider)
         await self._client.settle(held.id, self._agent_id, used)
 
-    async def lost(self) -> None:
-        """The call ended with an error; what is still held was sent, and is charged in full."""
-        try:
+    async def lost(self) -> bool:
+        """The call ended with an error; what is still held was sent: whether it is charged."""
+        charged = self._held is not None
+        # What cannot be told now expires, and is charged in full then.
+        with contextlib.suppress(BoughError):
             await self.settle(None)
-        except BoughError:
-            # It expires, and is charged in full then.
-            return
+        return charged
 
     async def aclose(self) -> None:
         """Close connections."""

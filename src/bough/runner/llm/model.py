@@ -31,6 +31,10 @@ from bough.runner.llm.tool import Tool
 _MOST_OUTPUT = 16_000
 _WAITS_S = (1.0, 4.0, 15.0, 45.0, 90.0)
 _MAY_PASS = frozenset([408, 409, 425, 429, 500, 502, 503, 504, 529])
+_MOST_CHARGED = 2
+"""So often a call that broke off is made again, for each attempt is paid."""
+_CHARGED = "charged in full"
+_GATEWAY_S = 150
 _OFFICIAL = ("api.anthropic.com", "api.openai.com")
 
 
@@ -57,6 +61,7 @@ class Model:
         provider, self._name = parted(model)
         way = PROVIDERS[provider]
         key, url = env[way.key], env.get(way.address) or None
+        self._charged = False
         self._metering: Metering | None = None
         if key != env["BOUGH_TOKEN"]:
             host = httpx2.URL(url).host if url else _OFFICIAL[0]
@@ -82,14 +87,16 @@ class Model:
 
     async def ask(self, entries: list[Json]) -> Json:
         """The answer to a conversation, as an entry. Raises Refused, Failed."""
+        charged = 0
         for wait_s in (*_WAITS_S, None):
             try:
                 return answer_of(await self._once(entries))
             except ModelAPIError as error:
-                paid = _not_paid(error)
-                if paid:
-                    raise Refused(paid) from error
-                if wait_s is None or not _may_pass(error):
+                refused = _not_paid(error)
+                if refused:
+                    raise Refused(refused) from error
+                charged += self._charged or _CHARGED in _said(error)
+                if wait_s is None or not _may_pass(error) or charged > _MOST_CHARGED:
                     raise Failed(_said(error)) from error
                 wait_s = max(wait_s, _asked_to_wait_s(error))
                 print(f"! {_said(error)}; asked again in {wait_s:g} s")  # noqa: T201
@@ -99,8 +106,15 @@ class Model:
         raise AssertionError
 
     async def _once(self, entries: list[Json]) -> ModelResponse:
-        settings = ModelSettings(max_tokens=_MOST_OUTPUT, timeout=CALL_S, max_retries=0, cache=True)
         metering = self._metering
+        settings = ModelSettings(
+            max_tokens=_MOST_OUTPUT,
+            # The gateway has a limit of its own, and says what became of the call.
+            timeout=CALL_S if metering else CALL_S + _GATEWAY_S,
+            max_retries=0,
+            cache=True,
+        )
+        self._charged = False
         try:
             response = await model_request(
                 self._adapter,
@@ -110,7 +124,7 @@ class Model:
             )
         except BaseException:
             if metering:
-                await metering.lost()
+                self._charged = await metering.lost()
             raise
         if metering:
             await metering.settle(response.usage)

@@ -75,6 +75,8 @@ class Tools:
         given = entry.gave(call.answer, call.index, call.tool, gave.text, ok=ok, **facts)
         await self._talk.append(given, acknowledged=gave.acknowledged)
         size = f"{len(gave.text):,} characters" if ok else f"refused: {gave.text[:200]}"
+        if call.tool == "shell" and ok:
+            size = f"{gave.text.partition(']')[0].lstrip('[')}, {size}"
         line(f"· {call.tool} {shown} → {size}")
         return ok
 

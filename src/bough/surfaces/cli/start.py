@@ -80,6 +80,7 @@ async def _plan(parent: Agent | None, options: dict[str, Any]) -> Spawn:
     '  bough run "make the tests pass" --budget 200k --timeout 30m -- ./agent.sh {task}\n'
     '  bough run "fix the failing test" --driver claude --budget 200k\n'
     '  bough run "plan the move to v2" --role architect --driver codex\n'
+    '  bough run "write the tests" --driver llm --model anthropic:claude-sonnet-4-5\n'
     '  bough run "sum it up" --driver function -- mypackage.team:coordinator\n\n'
     "The program finds its task in BOUGH_TASK and its role's text in BOUGH_ROLE_FILE; {task}, "
     "{prompt} and {role_file} in its arguments stand for them too."
