@@ -20,14 +20,18 @@ class Call:
 
 @dataclass
 class Said:
-    """What the script says: text, one piece a token, then a call that counts as one."""
+    """What the script says: text, one piece a token, then a call that counts as one.
+
+    Only an answer that is no stream has more calls.
+    """
 
     text: list[str] = field(default_factory=list[str])
     call: Call | None = None
+    more: list[Call] = field(default_factory=list[Call])
 
     @property
     def tokens(self) -> int:
-        return len(self.text) + bool(self.call)
+        return len(self.text) + bool(self.call) + len(self.more)
 
 
 def sse(data: Any, name: str | None = None) -> bytes:
@@ -56,9 +60,9 @@ class Messages:
 
     def _blocks(self, said: Said) -> list[Any]:
         blocks: list[Any] = [{"type": "text", "text": "".join(said.text)}] if said.text else []
-        if said.call:
-            use: Any = {"type": "tool_use", "id": "toolu_1", "name": said.call.name}
-            blocks.append(use | {"input": said.call.arguments})
+        for number, call in enumerate([said.call, *said.more] if said.call else [], 1):
+            use: Any = {"type": "tool_use", "id": f"toolu_{number}", "name": call.name}
+            blocks.append(use | {"input": call.arguments})
         return blocks
 
     def whole(self, body: Any, said: Said, usage: Any) -> Any:
@@ -141,7 +145,7 @@ class Chat:
     def whole(self, body: Any, said: Said, usage: Any) -> Any:
         message: Any = {"role": "assistant", "content": "".join(said.text)}
         if said.call:
-            message["tool_calls"] = [self._call(said.call)]
+            message["tool_calls"] = [self._call(call) for call in (said.call, *said.more)]
         choice = {"index": 0, "message": message, "finish_reason": _finish(said)}
         return {
             "id": "c-1",
@@ -152,7 +156,9 @@ class Chat:
         } | ({} if usage is None else {"usage": usage})
 
     def _call(self, call: Call) -> Any:
-        function = {"name": call.name, "arguments": json.dumps(call.arguments)}
+        given = call.arguments
+        text = given if isinstance(given, str) else json.dumps(given)
+        function = {"name": call.name, "arguments": text}
         return {"index": 0, "id": "call_1", "type": "function", "function": function}
 
     def events(self, body: Any, said: Said, given: int, usage: Usage) -> Events:

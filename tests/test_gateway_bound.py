@@ -10,10 +10,10 @@ from gateways import AMPLE, WIRES, Gate, body_for
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bough.client.bound import TEMPLATE_TOKENS, least_output, size
 from bough.gateway import chat, messages, responses
-from bough.gateway.bound import JOIN_TOKENS, TEMPLATE_TOKENS, Bounds, size
+from bough.gateway.bound import JOIN_TOKENS, Bounds
 from bough.gateway.events import Events
-from bough.gateway.ledger import least_output
 from bough.gateway.usage import ChatMeter, MessagesMeter, ResponsesMeter
 
 pytest_plugins = ["gateways"]

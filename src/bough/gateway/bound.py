@@ -9,19 +9,16 @@ the model.
 """
 
 import hashlib
-import unicodedata
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from bough.client.bound import TEMPLATE_TOKENS, encoded, size
 from bough.gateway.asked import Asked, Item
 
-TEMPLATE_TOKENS = 1_024
-"""What a provider's template, with tools, adds to a request at most."""
 JOIN_TOKENS = 256
 """What it adds where a conversation goes on."""
 _ITEM_TOKENS = 8
 _REMEMBERED = 20_000
-_PIECE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +67,3 @@ class Bounds:
             else self._image_tokens
         )
         return size(item.text) + _ITEM_TOKENS + images
-
-
-def encoded(text: str) -> bytes:
-    """UTF-8, lone surrogates included: JSON can hold them."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def size(text: str) -> int:
-    """The most tokens a text can have."""
-    if text.isascii():
-        return len(text)
-    total = 0
-    for start in range(0, len(text), _PIECE):
-        piece = text[start : start + _PIECE]
-        normal = unicodedata.normalize("NFKC", piece)
-        total += max(len(encoded(piece)), len(encoded(normal)))
-    return total

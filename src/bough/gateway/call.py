@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import httpx2
 from starlette.datastructures import Headers
 
+from bough.client.bound import least_output
 from bough.client.budget_rows import Spender
 from bough.client.rows import Json
 from bough.gateway import upstreams
 from bough.gateway.asked import Asked, Wire, sendable
 from bough.gateway.bound import Bound, Bounds
 from bough.gateway.events import Events
-from bough.gateway.ledger import Held, Ledger, least_output
+from bough.gateway.ledger import Held, Ledger
 from bough.gateway.program import Program
 from bough.gateway.refusals import Answer, Refused
 from bough.gateway.settings import Settings, Upstream

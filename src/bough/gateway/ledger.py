@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+from bough.client.bound import REFUSAL
 from bough.client.budget_rows import Spender
 from bough.client.budgets import Usage
 from bough.client.errors import (
@@ -33,13 +34,6 @@ from bough.gateway.usage import Used
 
 _log = logging.getLogger(__name__)
 _END_WITHIN_S = 2.0
-LEAST_OUTPUT = 4_000
-"""An answer shorter than this is cut in the middle of something, and billed all the same."""
-
-
-def least_output(allocated: int, wanted: int) -> int:
-    """The least room for an answer for which a call is made: less of a small account."""
-    return min(wanted, LEAST_OUTPUT, max(allocated // 20, 16))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -196,7 +190,7 @@ def exhausted(error: BoughError) -> Refused:
     """The refusal that makes a program stop cleanly."""
     return Refused(
         "budget",
-        f"Bough refuses this call: {error}. Do not try again: finish with what you have, "
+        f"{REFUSAL}{error}. Do not try again: finish with what you have, "
         "or ask your parent for tokens.",
     )
 

@@ -12,6 +12,8 @@ from typing import Protocol, cast
 
 from bough.client.rows import Claimed, Json
 from bough.runner.launch import Launch, Own
+from bough.runner.llm import start
+from bough.runner.llm.start import llm
 from bough.runner.presets.preset import BRIEFING, ROLE_FILE, Preset, UnknownProgram
 from bough.runner.presets.table import PRESETS
 from bough.runner.roles.briefing import briefing, prompt_of
@@ -68,7 +70,13 @@ def acp(agent: Claimed, own: Own) -> Launch:
     return Launch(argv, {}, {BRIEFING: briefing(agent, mcp=True)})
 
 
-DRIVERS: dict[str, Driver] = {"command": command, "function": function, "acp": acp, **PRESETS}
+DRIVERS: dict[str, Driver] = {
+    "command": command,
+    "function": function,
+    "llm": llm,
+    "acp": acp,
+    **PRESETS,
+}
 
 
 def launch_of(agent: Claimed, own: Own) -> Launch:
@@ -103,7 +111,7 @@ def program_of(driver: str, words: Sequence[str]) -> Json:
         raise UnknownProgram(f"a function takes no arguments, only its task; {_NO_FUNCTION}")
     else:
         program = {"function": words[0] if words else None}
-    if driver not in PRESETS:
+    if driver not in PRESETS and driver != "llm":
         check_program(driver, program)
     return program
 
@@ -115,6 +123,8 @@ def check_program(driver: str, program: Json) -> None:
         found.check(program)
     if found is command and not program.get("argv"):
         raise UnknownProgram(_NO_COMMAND)
+    if found is llm:
+        start.check(program)
     if found is acp and not program.get("argv"):
         raise UnknownProgram(_NO_ACP)
     if found is function:

@@ -32,6 +32,7 @@ from bough.runner.workplace import Failure, Workplace
 _log = logging.getLogger(__name__)
 _TAIL_CHARS = 2000
 GRACE_S = 5.0
+_MOST_KILLED = 3
 
 
 class Job:
@@ -56,6 +57,8 @@ class Job:
         self._url = url
         self._models = models
         self._program: program.Program | None = None
+        self._resumes = False
+        self._killed = 0
         self._paused = False
         self._dropped: str | None = None
         self._tail: deque[str] = deque(maxlen=50)
@@ -93,8 +96,20 @@ class Job:
             if self._dropped is None or ended.reason == "exited":
                 if self.park_at_end and ended.code == 0:
                     return not await self._parked()
+                if self._goes_on(ended):
+                    return True
                 await self._finish(ended)
         return False
+
+    def _goes_on(self, ended: program.Exit) -> bool:
+        """Whether a program that was killed is started again, where it was."""
+        killed = ended.reason in ("exited", "keeper_lost") and ended.code is None
+        if not killed or not self._resumes or self._killed >= _MOST_KILLED:
+            return False
+        self._killed += 1
+        event = {"event": "agent.program_killed", "agent_id": str(self.agent.id)}
+        _log.warning("agent %s: its program was killed, it goes on", self.agent.id, extra=event)
+        return True
 
     async def _parked(self) -> bool:
         """Park as the program asked; False when what it waits for has happened already."""
@@ -190,14 +205,14 @@ class Job:
         except OSError as error:
             raise Failure("program_not_started", f"{error.filename}: {error.strerror}") from error
         env |= launch.env
-        self._name = launch.argv[0]
+        self._name, self._resumes = launch.argv[0], launch.resumes
         return launch.argv
 
     def _remaining_s(self) -> float | None:
         agent = self.agent
         if agent.timeout_s is None:
             return None
-        if agent.lease_epoch == 1:
+        if agent.lease_epoch == 1 and not self._killed:
             return float(agent.timeout_s)
         remaining = agent.timeout_s - (datetime.now(UTC) - agent.started_at).total_seconds()
         if remaining <= 0:

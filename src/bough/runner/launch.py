@@ -27,11 +27,15 @@ class Own:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What starts an agent. env comes on top of the agent's; files are below its directory."""
+    """What starts an agent. env comes on top of the agent's; files are below its directory.
+
+    resumes: killed, it is started again, for it goes on from what it has recorded.
+    """
 
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict[str, str])
     files: dict[str, str] = field(default_factory=dict[str, str])
+    resumes: bool = False
 
     def put(self, own: Own) -> None:
         """Write the files, each whole or not at all, for this user only. Raises OSError."""

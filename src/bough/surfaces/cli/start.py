@@ -23,6 +23,7 @@ from bough.client.insist import insist
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.drivers import DRIVERS
+from bough.runner.plan import Order, plan
 from bough.runner.runner import Runner
 from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
@@ -38,7 +39,6 @@ from bough.surfaces.cli.session import (
 )
 from bough.surfaces.cli.watch import follow, summarize
 from bough.surfaces.models_wanted import Models, models_wanted
-from bough.surfaces.plan import Order, plan
 
 _OPTIONS = [
     click.argument("task"),
@@ -88,6 +88,7 @@ async def _plan(client: RunnerClient, parent: Agent | None, options: dict[str, A
     '  bough run "make the tests pass" --budget 200k --timeout 30m -- ./agent.sh {task}\n'
     '  bough run "fix the failing test" --driver claude --budget 200k\n'
     '  bough run "plan the move to v2" --role architect --driver codex\n'
+    '  bough run "write the tests" --driver llm --model anthropic:claude-sonnet-4-5\n'
     '  bough run "sum it up" --driver function -- mypackage.team:coordinator\n\n'
     "The program finds its task in BOUGH_TASK and its role's text in BOUGH_ROLE_FILE; {task}, "
     "{prompt} and {role_file} in its arguments stand for them too."

@@ -15,11 +15,11 @@ from bough.client.hints import tree_channel
 from bough.client.rows import Agent
 from bough.runner.lineage import workspace_of
 from bough.runner.merging import forecast, merge_agents, merged_of, wishes_of
+from bough.runner.plan import Order, plan
 from bough.runner.workspaces.changes import diff as diff_of
 from bough.runner.workspaces.git import git
 from bough.surfaces.cli.render import agent_json
 from bough.surfaces.mcp.acting import Acting, Call, Who, answer, bounded, until
-from bough.surfaces.plan import Order, plan
 
 Id = Annotated[str, Field(description="An agent's id, or its first digits, like a7f2.")]
 Tokens = Annotated[str, Field(description="Tokens: 2000, 30k or 1.5M; empty: the usual.")]

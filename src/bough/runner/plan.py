@@ -5,6 +5,7 @@ role is read from the commit that the tree's work starts from here: a root's own
 parent's, which the parent cannot have written. Raises BoughError and GitError; nothing is made.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,10 @@ Hint = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is asked for; None where nothing was said. budget in tokens, timeout_s in seconds."""
+    """What is asked for; None where nothing was said. budget in tokens, timeout_s in seconds.
+
+    usual: the driver when neither this, nor a command, nor the role says one.
+    """
 
     task: str
     words: Sequence[str] = ()
@@ -50,6 +54,7 @@ class Order:
     base: Sequence[str] = ()
     ports: int | None = None
     scratch: bool = False
+    usual: str = "command"
 
 
 async def plan(client: RunnerClient, parent: Agent | None, order: Order, hint: Hint) -> Spawn:
@@ -121,12 +126,15 @@ def _unknown(name: str, found: "Library", root: Path) -> str:
 
 
 def _program(parent: Agent | None, order: Order, role: "Role | None") -> tuple[str, Json]:
-    driver = order.driver or (role.driver if role and not order.words else None) or "command"
+    driver = order.driver or (None if order.words else (role and role.driver) or order.usual)
+    driver = driver or "command"
     try:
         program = program_of(driver, order.words)
         model = order.model or (role.model if role else None)
         if role and model is None and role.origin == driver:
             model = role.native_model
+        if driver == "llm" and model is None:
+            model = os.environ.get("BOUGH_MODEL") or _model_of(parent)
         above = cast("list[str] | None", parent.program.get("tools")) if parent else None
         tools = granted(role.allow if role else None, role.deny if role else (), above)
         if role:
@@ -141,6 +149,10 @@ def _program(parent: Agent | None, order: Order, role: "Role | None") -> tuple[s
         raise InvalidInput(str(error)) from error
     _check_installed(driver, program)
     return driver, program
+
+
+def _model_of(parent: Agent | None) -> str | None:
+    return parent.program.get("model") if parent and parent.driver == "llm" else None
 
 
 def _check_installed(driver: str, program: Json) -> None:
