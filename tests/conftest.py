@@ -27,9 +27,12 @@ from bough.client.runner_calls import RunnerClient
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Mark what needs a PostgreSQL server, so that it can be run on a second one."""
+    """Mark what asks a PostgreSQL server itself, so that it can be run on a second one.
+
+    Commands at a shell ask it by the same calls, and take ten times as long.
+    """
     for item in items:
-        if "server" in item.fixturenames:
+        if "server" in item.fixturenames and "shell" not in item.fixturenames:
             item.add_marker(pytest.mark.kernel)
 
 

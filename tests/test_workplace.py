@@ -39,12 +39,13 @@ def test_the_set_up_runs_once_in_a_new_worktree_before_the_program(shell: Shell)
 def test_a_set_up_that_fails_fails_the_agent_with_its_last_line_and_starts_no_program(
     shell: Shell,
 ) -> None:
-    settings(shell, "setup = 'echo no such package >&2; exit 7'")
+    settings(shell, "setup = 'echo why > left; echo no such package >&2; exit 7'")
     done = ran(shell, "t", "--", "touch", "started", code=1)
     assert done["error"]["code"] == "setup_failed"
     message = done["error"]["message"]
     assert "ended with exit code 7: no such package" in message
     assert not (worktree(shell, done["id"]) / "started").exists()
+    assert shell.git("show", f"{done['workspace']['branch']}:left") == "why"
 
 
 def test_a_set_up_beyond_its_time_is_stopped(shell: Shell) -> None:

@@ -27,7 +27,7 @@ from bough.runner.programs import program
 from bough.runner.programs.output import Batches
 from bough.runner.programs.strays import boot_id, kill_strays
 from bough.runner.spares import Spares
-from bough.runner.workplace import Failure, Workplace
+from bough.runner.workplace import NOT_SAVED, Failure, Workplace
 
 _log = logging.getLogger(__name__)
 _TAIL_CHARS = 2000
@@ -87,6 +87,9 @@ class Job:
                 await self._workplace.save(lost=self._dropped == "lost")
         except Failure as failure:
             if self._dropped is None:
+                # What a set-up wrote is kept too, for whoever looks for the reason.
+                with contextlib.suppress(Failure, StaleLease):
+                    await self._workplace.save(lost=failure.code == NOT_SAVED)
                 await self.fail(failure.code, failure.message)
                 return False
             event = {"event": f"agent.{failure.code}", "agent_id": str(self.agent.id)}

@@ -27,6 +27,7 @@ from bough.runner.workspaces.settings import WorkspaceSettings, settings_at
 from bough.runner.workspaces.worktree import Workspace, admin_of
 
 _FILES_LISTED = 10_000  # as many as the kernel keeps of one agent; it is told how many there are
+NOT_SAVED = "workspace_not_saved"
 _SET_UP = "bough-set-up"  # in git's directory for the worktree, once the set-up succeeded
 
 
@@ -172,7 +173,7 @@ class Workplace:
             size = await disk_bytes(made.path)
         except (GitError, OSError) as error:
             message = f"{error}; the files are in {made.path}"
-            raise Failure("workspace_not_saved", message) from error
+            raise Failure(NOT_SAVED, message) from error
         await insist(
             lambda: self._client.save_workspace(
                 agent.id,
