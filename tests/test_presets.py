@@ -78,8 +78,11 @@ def test_the_task_the_model_and_extra_words_are_in_the_command_line_and_no_secre
 
 @every_preset
 def test_the_role_and_how_to_act_reach_the_program(name: str, tmp_path: Path) -> None:
-    made = launch(name, tmp_path)
-    told = [*made.argv, *made.files.values()]
+    who = agent()
+    made = launch(name, tmp_path, who)
+    assert made.files["role.md"] == who.program["prompt"]
+    assert made.env["BOUGH_ROLE_FILE"] == str(tmp_path / "role.md")
+    told = [*made.argv, *(text for file, text in made.files.items() if file != "role.md")]
     if name == "codex":
         settings = tomllib.loads(made.files["home/.codex/config.toml"])
         told = [settings["developer_instructions"]]
@@ -229,7 +232,7 @@ def test_what_could_never_start_is_refused_before_anything_is_made(shell: Shell)
     told = shell.refused("run", "t", "--driver", "mini", *more, code=2, env=env)
     assert "mini cannot go without the tools edit" in told
     told = shell.refused("run", "t", "--driver", "cluade", code=2)
-    assert "there is no driver 'cluade'; there is: aider, claude, codex," in told
+    assert "there is no driver 'cluade'; there is: acp, aider, claude," in told
     assert shell.value("select count(*) from bough.agents") == 0
 
 

@@ -14,7 +14,7 @@ from bough.client.rows import Claimed, Json
 from bough.runner.launch import Launch, Own
 from bough.runner.llm import start
 from bough.runner.llm.start import llm
-from bough.runner.presets.preset import BRIEFING, Preset, UnknownProgram
+from bough.runner.presets.preset import BRIEFING, ROLE_FILE, Preset, UnknownProgram
 from bough.runner.presets.table import PRESETS
 from bough.runner.roles.briefing import briefing, prompt_of
 
@@ -24,7 +24,6 @@ _NO_COMMAND = (
 )
 _NO_FUNCTION = "say which function does the work: bough run TASK --driver function -- module:name"
 _NO_ACP = "say which program speaks the protocol: bough run TASK --driver acp -- opencode acp"
-_ROLE_FILE = "role.md"
 
 
 class UnknownDriver(UnknownProgram):
@@ -44,22 +43,22 @@ def command(agent: Claimed, own: Own) -> Launch:
     argv = [str(word) for word in cast("list[object]", agent.program.get("argv") or [])]
     if not argv:
         raise UnknownProgram(_NO_COMMAND)
-    prompt, file = prompt_of(agent), str(own.directory / _ROLE_FILE)
+    prompt, file = prompt_of(agent), str(own.directory / ROLE_FILE)
     known = {"task": agent.task, "prompt": prompt, "role_file": file}
     # In one go: a task that speaks of {prompt} stays as it is.
     words = [re.sub(r"\{(task|prompt|role_file)\}", lambda m: known[m[1]], w) for w in argv]
     if not prompt and not any("{role_file}" in word for word in argv):
         return Launch(words)
-    return Launch(words, {"BOUGH_ROLE_FILE": file}, {_ROLE_FILE: prompt})
+    return Launch(words, {"BOUGH_ROLE_FILE": file}, {ROLE_FILE: prompt})
 
 
 def function(agent: Claimed, own: Own) -> Launch:
     """A Python async function, by its import path `module:name`; see `runner.function`."""
     path = _checked_path(agent.program)
-    prompt, file = prompt_of(agent), str(own.directory / _ROLE_FILE)
+    prompt, file = prompt_of(agent), str(own.directory / ROLE_FILE)
     # -P: no file of the worktree can take the place of a module that Bough itself needs.
     argv = [sys.executable, "-P", "-m", "bough.runner.function", path]
-    return Launch(argv, {"BOUGH_ROLE_FILE": file}, {_ROLE_FILE: prompt}) if prompt else Launch(argv)
+    return Launch(argv, {"BOUGH_ROLE_FILE": file}, {ROLE_FILE: prompt}) if prompt else Launch(argv)
 
 
 def acp(agent: Claimed, own: Own) -> Launch:

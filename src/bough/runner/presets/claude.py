@@ -49,6 +49,8 @@ def _launch(agent: Claimed, own: Own) -> Launch:
         "XDG_CACHE_HOME": str(own.home / ".cache"),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
+        # What a call may answer is set aside before it is made: else up to 128,000 tokens.
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": own.env.get("CLAUDE_CODE_MAX_OUTPUT_TOKENS") or "32000",
     }
     if preset.is_root():
         # It does not skip its questions for root unless told that the place is fenced.

@@ -14,8 +14,10 @@ from typing import Any, cast
 from bough.client.rows import Claimed
 from bough.client.tools import KINDS
 from bough.runner.launch import Launch, Own
+from bough.runner.roles.briefing import prompt_of
 
 BRIEFING = "briefing.md"
+ROLE_FILE = "role.md"
 _GO_ON = (
     "You were interrupted or have waited, and are started again where you were. Look at your mail"
     " and at the agents below you, then go on with your task:\n\n"
@@ -61,6 +63,10 @@ class Preset:
                 f"{self.name} needs a model: set {' or '.join(self.keys)} where the runner starts"
             )
         made = self.launch(agent, own)
+        prompt = prompt_of(agent)
+        if prompt:
+            made.files[ROLE_FILE] = prompt
+            made.env["BOUGH_ROLE_FILE"] = str(own.directory / ROLE_FILE)
         extra = [str(word) for word in cast("list[object]", agent.program.get("argv") or [])]
         return Launch([*made.argv, *extra], made.env, made.files)
 
