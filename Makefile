@@ -6,7 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 BIN := .venv/bin
 REPO ?= .
 
-.PHONY: help setup test test-kernel lint demo bench torture mail-torture clean
+.PHONY: help setup test test-kernel lint demo bench torture mail-torture gateway-torture agents bench-gateway clean
 
 help:
 	@echo "make demo      a team of agents on a scratch clone of a repository (REPO=/path)"
@@ -15,6 +15,9 @@ help:
 	@echo "make bench     speed beside a floor or a peer"
 	@echo "make torture   a million random calls about tokens; none may be lost (OPERATIONS=N)"
 	@echo "make mail-torture   mail to receivers that are killed; none lost, done twice, reordered (MESSAGES=N)"
+	@echo "make gateway-torture   model calls through a gateway that is killed; bills against the ledger (CALLS=N)"
+	@echo "make bench-gateway   what the gateway adds to a call, beside LiteLLM's proxy"
+	@echo "make agents    real coding agents, from the registries, against a scripted provider"
 
 setup: .venv/.ready
 
@@ -50,6 +53,28 @@ torture: setup
 
 mail-torture: setup
 	MESSAGES=$(or $(MESSAGES),100000) $(BIN)/python -m bench.mail_torture
+
+gateway-torture: setup
+	PYTHONPATH=tests CALLS=$(or $(CALLS),10000) $(BIN)/python -m bench.gateway_torture
+
+.tools/litellm/.ready: | setup
+	$(UV) venv -q --allow-existing --python "$(PYTHON)" .tools/litellm
+	$(UV) pip install -q --python .tools/litellm "litellm[proxy]"
+	@touch $@
+
+bench-gateway: .tools/litellm/.ready
+	PYTHONPATH=tests $(BIN)/python -m bench.gateway
+
+.tools/agents/.ready: tests/agents/package.json tests/agents/requirements.txt | setup
+	mkdir -p .tools/agents
+	cp tests/agents/package.json .tools/agents/
+	cd .tools/agents && npm install --no-audit --no-fund --loglevel=error
+	$(UV) venv -q --allow-existing --python "$(PYTHON)" .tools/agents/python
+	$(UV) pip install -q --python .tools/agents/python -r tests/agents/requirements.txt
+	@touch $@
+
+agents: .tools/agents/.ready
+	$(BIN)/pytest -q tests/agents
 
 clean:
 	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis

@@ -5,12 +5,13 @@ the model's name, like `m?status=429` or `m?out=50&cut=3`, so that it needs no s
 status, out (tokens it would say), cut (after so many), hang, gate (say half, wait for `gate`),
 usage (none, zero), cache and wrote (parts of the input), beyond (bills more than it may), error (in
 the stream), delay_ms (before each piece). What it says comes from `says`, which a test may replace.
-Alone: PYTHONPATH=tests python -m provider [PORT]; GET /bills tells the bills, GET /open opens the
-gate.
+Alone: PYTHONPATH=tests python -m provider [PORT [MODULE]]; `says` of the module says what it says,
+GET /bills tells the bills, GET /open opens the gate.
 """
 
 import asyncio
 import contextlib
+import importlib
 import json
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -287,6 +288,8 @@ async def provided(port: int = 0) -> AsyncGenerator[Provider]:
 async def main() -> None:
     """Serve until stopped; the address on stdout."""
     async with provided(int(sys.argv[1]) if sys.argv[1:] else 0) as provider:
+        if sys.argv[2:]:
+            provider.says = importlib.import_module(sys.argv[2]).says
         print(provider.url, flush=True)
         await asyncio.Event().wait()
 

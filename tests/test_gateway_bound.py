@@ -105,6 +105,14 @@ async def test_a_second_turn_holds_a_fraction_of_the_first(gate: Gate, wire: str
     assert two.used <= two.reserved
 
 
+async def test_a_count_of_what_the_provider_may_have_cut_bounds_nothing(gate: Gate) -> None:
+    agent = await gate.agent()
+    for _ in range(2):
+        await agent.asks("responses", body=talk("responses", "x" * 9_000, truncation="auto"))
+    one, two = await agent.rows()
+    assert one.reserved == two.reserved > 9_000
+
+
 @pytest.mark.parametrize("wire", ["messages", "responses"])
 async def test_when_it_is_tight_the_provider_is_asked_to_count(gate: Gate, wire: str) -> None:
     agent = await gate.agent(30_000)

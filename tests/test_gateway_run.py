@@ -1,6 +1,7 @@
 """Programs that know nothing of Bough, run by `bough run`, metered by the gateway it opens."""
 
 import json
+import shutil
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -95,6 +96,7 @@ def test_a_program_whose_budget_is_gone_is_told_to_stop(shell: Shell, scripted: 
 
 
 def test_a_provider_key_reaches_no_program_and_no_row(shell: Shell, scripted: Scripted) -> None:
+    shell.env |= {"CLAUDE_CODE_USE_BEDROCK": "1", "OPENAI_ORG_ID": "o", "CODEX_API_KEY": KEY}
     look = f"env; {sys.executable} ask.py anthropic m"
     found = json.loads(shell("run", "x", "--budget", "200k", "--json", "--", "sh", "-c", look).out)
     logs = shell("logs", found["id"]).out
@@ -106,6 +108,8 @@ def test_a_provider_key_reaches_no_program_and_no_row(shell: Shell, scripted: Sc
     assert env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "32000"
     assert "127.0.0.1" in env["NO_PROXY"]
     assert not env.keys() & {"BOUGH_ANTHROPIC_URL", "BOUGH_OPENAI_URL"}
+    # Other ways past the gateway.
+    assert not env.keys() & {"CLAUDE_CODE_USE_BEDROCK", "OPENAI_ORG_ID", "CODEX_API_KEY"}
     assert used(shell) == scripted.billed > 0
     tables = shell.look.execute("select tablename from pg_tables where schemaname = 'bough'")
     rows = "".join(
@@ -119,7 +123,13 @@ def test_a_provider_key_reaches_no_program_and_no_row(shell: Shell, scripted: Sc
 def test_what_the_runner_starts_does_not_inherit_a_provider_key(
     shell: Shell, scripted: Scripted
 ) -> None:
-    runner = shell.runner()
+    seen = shell.place / "seen"
+    shim = shell.place / "bin" / "git"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nenv >>{seen}\nexec {shutil.which("git")} "$@"\n')
+    shim.chmod(0o755)
+    runner = shell.begin("runner", env={"PATH": f"{shim.parent}:{shell.env['PATH']}"})
+    runner.says("waits for agents", on="err")
     agent = shell.spawn("x", "--", "sh", "-c", f"until [ -e {shell.gate} ]; do sleep 0.05; done")
     shell.reaches(agent, "running")
     until(lambda: shell.program_of(agent), "the program runs")
@@ -135,6 +145,8 @@ def test_what_the_runner_starts_does_not_inherit_a_provider_key(
             mine.add(pid)
             assert KEY.encode() not in known, known
     assert len(mine) > 2
+    assert "BOUGH_ANTHROPIC_URL" in seen.read_text()
+    assert KEY not in seen.read_text()
     shell.gate.touch()
     shell.reaches(agent, "completed")
     assert scripted.billed == 0

@@ -60,6 +60,16 @@ async def test_a_key_that_the_provider_refuses_is_the_operators_affair(
 
 
 @every_wire
+async def test_a_redirection_is_not_followed_and_costs_nothing(gate: Gate, wire: str) -> None:
+    agent = await gate.agent()
+    called = await agent.asks(wire, "m?status=307")
+    assert called.status == (400 if wire == "responses" else 403)
+    assert "answers 307 to the gateway" in called.error["message"]
+    assert len(gate.provider.received) == 1
+    assert [r.status for r in await agent.rows()] == ["released"]
+
+
+@every_wire
 async def test_without_an_upstream_the_variable_to_set_is_named(
     sessions: Sessions, wire: str
 ) -> None:
@@ -186,7 +196,7 @@ async def test_a_request_that_makes_no_sense_is_refused_and_costs_nothing(
     items = "input" if wire == "responses" else "messages"
     bodies: list[Any] = [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b"[" * 100_000]
     bodies += [good | {field: most} for most in (0, -1, 1.5, True, "many")]
-    bodies += [good | {"model": model} for model in (1, "", " ", None, "m" * 201)]
+    bodies += [good | {"model": model} for model in (1, "", " ", None, "m" * 201, "m\0", "\ud800")]
     bodies += [good | {items: value} for value in (None, [], 1, [1], {"role": "user"})]
     bodies += [good | {"stream": "yes"}, good | {"tools": "none"}, good | {"tools": [1]}]
     for body in bodies:
@@ -235,6 +245,12 @@ async def test_what_is_not_served_says_what_is(gate: Gate) -> None:
     for path in ("/v1/messages/batches", "/v1/batches", "/v1/responses/compact", "/v1/embeddings"):
         called = await agent.asks("messages", path=path)
         assert (called.status, "/v1/messages" in called.error["message"]) == (404, True)
+    headers = {"authorization": f"Bearer {agent.token}"}
+    gate.provider.received.clear()
+    for name in ("..%2ffiles", "%2e%2e/files", "a/..%2f..%2ffiles", "a%3fb", "a/b/c/d", ""):
+        found = await gate.http.get(f"{gate.url}/v1/models/{name}", headers=headers)
+        assert found.status_code == 404, name
+    assert gate.provider.received == []
     assert (await gate.http.get(gate.url)).json()["providers"] == ["anthropic", "openai"]
 
 

@@ -8,6 +8,7 @@ told without its text.
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -43,6 +44,8 @@ _SETS: dict[Provider, str] = {
     "anthropic": "ANTHROPIC_API_KEY, or BOUGH_ANTHROPIC_URL",
     "openai": "OPENAI_API_KEY, or BOUGH_OPENAI_URL",
 }
+# A name that led elsewhere would be asked with the gateway's key.
+_MODELS = re.compile(r"/v1/models(/(?!\.+(/|$))[\w.:@-]+){0,3}", re.ASCII)
 _CLOSE_WITHIN_S = 5.0
 Do = Callable[["Gateway", Request, Program], Awaitable[None]]
 
@@ -155,7 +158,7 @@ def _route(method: str, path: str) -> Do | None:
         return Gateway.call
     if method == "POST" and path in _COUNTERS:
         return Gateway.count
-    if method == "GET" and (path == "/v1/models" or path.startswith("/v1/models/")):
+    if method == "GET" and _MODELS.fullmatch(path):
         return Gateway.models
     return Gateway.status if method in ("GET", "HEAD") and path == "/" else None
 

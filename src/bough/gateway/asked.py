@@ -30,6 +30,7 @@ class Asked:
     """One call. `body` is what will be sent; `wanted` the most output it asks for, each `times`.
 
     usage_wanted is false when the program must not see the usage in its stream: it did not ask.
+    goes_on is false when the provider may cut the input to what fits: its count bounds nothing.
     """
 
     body: Json
@@ -43,6 +44,7 @@ class Asked:
     times: int = 1
     dropped: list[str] = field(default_factory=list[str])
     usage_wanted: bool = True
+    goes_on: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,13 @@ def refuse(message: str) -> Refused:
 def model_of(body: Json) -> str:
     """The model that is asked. Raises Refused."""
     model = body.get("model")
-    if not isinstance(model, str) or not model.strip() or len(model) > 200:
-        raise refuse("model: give the name of a model, of at most 200 characters")
-    return model
+    if (
+        isinstance(model, str)
+        and model.isprintable()
+        and 0 < len(model.strip()) <= 200 >= len(model)
+    ):
+        return model
+    raise refuse("model: give the name of a model, of at most 200 printable characters")
 
 
 def flag(body: Json, name: str) -> bool:

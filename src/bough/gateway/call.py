@@ -226,7 +226,7 @@ class Call:
         except (httpx2.TransportError, httpx2.DecodingError):
             whole = False
         if not held.ended:
-            held.used = meter.used if whole else None
+            held.used = meter.used
             await self._end(held, bound)
         if whole:
             await program.finish(events.rest)
@@ -234,7 +234,7 @@ class Call:
             await program.more(events.rest)
 
     async def _end(self, held: Held, bound: Bound) -> None:
-        if held.used:
+        if held.used and self.asked.goes_on:
             self.bounds.learn(bound, held.used.input_total)
         await self.ledger.end(held)
 

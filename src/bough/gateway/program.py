@@ -53,7 +53,9 @@ class Program:
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Send the status and the headers."""
         self.began = True
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        raw = [
+            (name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()
+        ]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def more(self, body: bytes) -> None:

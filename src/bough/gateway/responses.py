@@ -63,6 +63,7 @@ def _read(body: Json) -> Asked:
         extra_tokens=typed * _TYPED_TOOL_TOKENS,
         wanted=read.count(body, "max_output_tokens"),
         dropped=dropped,
+        goes_on=body.get("truncation") in (None, "disabled"),
     )
 
 

@@ -67,6 +67,6 @@ def answer_headers(response: httpx2.Response, dropped: list[str]) -> dict[str, s
         if name in _PASSED_ON or name.startswith(_PASSED_ON_BEGINNINGS)
     }
     if dropped:
-        names = ",".join(dict.fromkeys(dropped)).encode("ascii", "replace").decode()
-        headers["x-bough-left-out"] = names.replace("\r", "").replace("\n", "")[:500]
+        names = "".join(c for c in ",".join(dict.fromkeys(dropped)) if c.isprintable())
+        headers["x-bough-left-out"] = names.encode("ascii", "replace").decode()[:500]
     return headers
