@@ -11,11 +11,10 @@ from typing import Any
 
 from bough.client.rows import Claimed
 from bough.runner.launch import Launch, Own
-from bough.runner.presets.preset import NoKey, UnknownProgram, model_of
+from bough.runner.presets.preset import ROLE_FILE, NoKey, UnknownProgram, model_of
 from bough.runner.roles.briefing import prompt_of
 
 EXAMPLE = "anthropic:claude-sonnet-4-5"
-_ROLE_FILE = "role.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +71,5 @@ def llm(agent: Claimed, own: Own) -> Launch:
         )
     # -P: no file of the worktree can take the place of a module that Bough itself needs.
     argv = [sys.executable, "-P", "-m", "bough.runner.llm"]
-    env = {"BOUGH_MODEL": model, "BOUGH_ROLE_FILE": str(own.directory / _ROLE_FILE)}
-    return Launch(argv, env, {_ROLE_FILE: prompt_of(agent)}, resumes=True)
+    env = {"BOUGH_MODEL": model, "BOUGH_ROLE_FILE": str(own.directory / ROLE_FILE)}
+    return Launch(argv, env, {ROLE_FILE: prompt_of(agent)}, resumes=True)
