@@ -102,13 +102,15 @@ def test_an_answer_that_was_lost_before_it_was_recorded_is_paid_and_asked_for_ag
     with shell.look.transaction():
         shell.look.execute("lock table bough.conversations in exclusive mode")
         go.set()
-        waits = "select pid from pg_locks where not granted and relation = %s::regclass limit 1"
-        until(lambda: shell.value(waits, "bough.conversations"), "the answer is to be recorded")
-        kill_program(shell, agent)
-        shell.look.execute(
-            "select pg_terminate_backend(pid) from pg_locks where not granted"
-            " and relation = 'bough.conversations'::regclass"
+        # Numbers of tables are alike in all databases of a server: others may wait for theirs.
+        waits = (
+            " from pg_locks l join pg_database d on d.oid = l.database"
+            " where not l.granted and d.datname = current_database()"
+            " and l.relation = 'bough.conversations'::regclass"
         )
+        until(lambda: shell.value(f"select l.pid {waits}"), "the answer is to be recorded")
+        kill_program(shell, agent)
+        shell.value(f"select pg_terminate_backend(l.pid) {waits}")
     shell.reaches(agent, "completed")
     assert [a.turn for a in script.of("build it")] == [0, 0, 1]
     assert [e["from"] for e in entries(shell, agent)].count("model") == 2
@@ -121,6 +123,10 @@ def test_a_program_that_is_killed_again_and_again_is_given_up(shell: Shell, scri
     shell.runner()
     script.plays["die"] = [[("shell", {"command": "kill -9 $PPID"})] * 4]
     agent = start(shell, "die")
+    begun = "select count(*) from bough.conversations where agent_id = %s and entry ->> 'from' = %s"
+    for nth in range(1, 5):
+        # Each start imports for seconds, so each has a bound of its own.
+        until(lambda n=nth: shell.value(begun, agent, "begun") >= n, f"start {nth}")
     shell.reaches(agent, "failed")
     assert shell.column("error_code", agent) == "program_killed"
     assert len(script.of("die")) == 1
