@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,14 @@ class Shell:
         """The first column of the first row."""
         row = self.look.execute(sql.encode(), args).fetchone()
         return None if row is None else row[0]
+
+    @contextmanager
+    def ago(self, seconds: float) -> Generator[None]:
+        """What is planted and changed by SQL in the block happened so long ago."""
+        clock = "select set_config('bough.clock', %s, false)"
+        self.value(clock, self.value("select (now() - make_interval(secs => %s))::text", seconds))
+        yield
+        self.value(clock, "")
 
     def column(self, name: str, agent_id: str) -> Any:
         """One column of `agent_details` for an agent."""

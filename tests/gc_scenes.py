@@ -21,15 +21,12 @@ def worktree(shell: Shell, agent: str) -> Path:
 
 def unused_for(shell: Shell, agent: str, days: float) -> None:
     """Let the last use of an agent's worktree be so many days ago."""
-    clock = "set_config('bough.clock', %s, false)"
-    then = shell.value("select (now() - make_interval(secs => %s))::text", days * 86_400)
-    shell.look.execute(f"select {clock}".encode(), (then,))
-    for update in (
-        "update bough.workspaces set updated_at = bough.now() where agent_id = %s",
-        "update bough.agents set completed_at = bough.now() where id = %s",
-    ):
-        shell.look.execute(update.encode(), (agent,))
-    shell.look.execute(f"select {clock}".encode(), ("",))
+    with shell.ago(days * 86_400):
+        for update in (
+            "update bough.workspaces set updated_at = bough.now() where agent_id = %s",
+            "update bough.agents set completed_at = bough.now() where id = %s",
+        ):
+            shell.look.execute(update.encode(), (agent,))
 
 
 def status(shell: Shell, *agents: str) -> list[str]:

@@ -13,11 +13,21 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from live import until
+
 WHEN = ("before", "after")
+# Two that start at once must not count as one: who makes the directory has its number.
 _WRAPPER = """#!/bin/sh
-printf x >> '{count}'
-[ "$(wc -c < '{count}')" -ne {number} ] && exec '{git}' "$@"
+n=1
+until mkdir '{count}'/$n 2>/dev/null; do n=$((n + 1)); done
+if [ $n -ne {number} ]; then
+  '{git}' "$@"
+  code=$?
+  touch '{count}'/$n/ended
+  exit $code
+fi
 [ {when} = after ] && '{git}' "$@" >/dev/null 2>&1
+touch '{count}'/$n/ended
 kill -9 $PPID
 """
 
@@ -28,7 +38,7 @@ def killed(
     """Run it in a child; True when it was killed, False when it ended before that many calls."""
     tools = place / "tools"
     shutil.rmtree(tools, ignore_errors=True)
-    tools.mkdir()
+    (tools / "count").mkdir(parents=True)
     values = {"count": tools / "count", "number": number, "when": when, "git": shutil.which("git")}
     (tools / "git").write_text(_WRAPPER.format(**values))
     (tools / "git").chmod(0o755)
@@ -44,6 +54,9 @@ def killed(
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
+        # What ran beside the victim's last command is not part of the next attempt.
+        calls = tools / "count"
+        until(lambda: all((n / "ended").exists() for n in calls.iterdir()), "git commands ended")
         return True
     assert os.waitstatus_to_exitcode(status) == 0
     return False

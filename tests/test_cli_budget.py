@@ -19,8 +19,9 @@ def charge(shell: Shell, agent: str, tokens: int, *, model: str, cost: float | N
 
 
 def test_budget_shows_where_the_tokens_are(shell: Shell) -> None:
-    root = shell.plant(budget=1_250_000)
-    child = shell.plant(parent=root, budget=30_000)
+    with shell.ago(9_000):
+        root = shell.plant(budget=1_250_000)
+        child = shell.plant(parent=root, budget=30_000)
     charge(shell, child, 6_000, model="m", cost=0.25)
     commands = (["budget", root[:8]], ["budget", root, "--json"], ["kill", child])
     shown, as_json, _, after = shell.in_a_row(*commands, ["budget", root, "--json"])
@@ -32,7 +33,7 @@ def test_budget_shows_where_the_tokens_are(shell: Shell) -> None:
         "calls       1, $0.2500",
         "rate        1.2k tokens a minute over the last five",
         "",
-        f"{child[:8]}\t· created 0s\t30k\t6k\tt",
+        f"{child[:8]}\t· created 2h\t30k\t6k\tt",
     ]
     found = json.loads(as_json.out)
     assert (found["allocated"], found["reserved"], found["id"]) == (1_250_000, 30_000, root)

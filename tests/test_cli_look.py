@@ -100,8 +100,9 @@ def test_ps_lists_first_who_needs_somebody(shell: Shell) -> None:
 
 
 def test_an_id_may_be_shortened_until_it_is_ambiguous(shell: Shell) -> None:
-    shell.plant(key=FIRST)
-    shell.plant(key=SECOND)
+    with shell.ago(9_000):
+        shell.plant(key=FIRST)
+        shell.plant(key=SECOND)
     words = ("aaaa1", FIRST.upper(), "aaaa", "bbbb", "zz")
     short, long, many, none, no_id = shell.in_a_row(*[["show", word] for word in words])
     assert short.out.startswith("agent      " + FIRST)

@@ -188,7 +188,7 @@ async def test_who_has_heard_the_end_finds_it_settled(gate: Gate, wire: str) -> 
     for _ in range(5):
         async with agent.streams(wire, "m?out=3") as response:
             async for chunk in response.aiter_raw():
-                if any(end in chunk for end in (b"message_stop", b"[DONE]", b"completed")):
+                if any(end in chunk for end in (b"message_stop", b"[DONE]", b"response.completed")):
                     assert (await agent.account()).open_calls == 0
     assert len(await agent.rows()) == 5
 
