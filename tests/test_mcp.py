@@ -10,7 +10,8 @@ import pytest
 from cli import Shell, until
 from mcp import Client, StdioServerParameters
 
-from bough.surfaces.mcp.acting import LONGEST_WAIT_S, bounded
+from bough.runner.llm.entry import cut
+from bough.surfaces.mcp.acting import LONGEST_WAIT_S
 
 pytest_plugins = ["cli"]
 ASKING = """
@@ -242,6 +243,6 @@ def test_no_command_but_mcp_imports_the_sdk() -> None:
 
 
 def test_what_is_long_keeps_its_beginning_and_its_end() -> None:
-    text = bounded("a" * 100 + "b" * 100, most=20)
+    text = cut("a" * 100 + "b" * 100, most=20)
     assert text == "a" * 10 + "\n[… 180 characters are left out …]\n" + "b" * 10
-    assert bounded("short") == "short"
+    assert cut("short") == "short"

@@ -8,8 +8,9 @@ or the connection; `wait` then returns after its time-out, so a listener is neve
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 from uuid import UUID, uuid4
 
 import psycopg
@@ -19,6 +20,18 @@ from bough.client.caller import Connection
 from bough.client.database import connect
 
 _TTL_S = 60
+
+
+class Waiter(Protocol):
+    """Something that says when there may be news."""
+
+    async def wait(self, timeout_s: float) -> str | None:
+        """Return at the next hint, or after timeout_s seconds."""
+        ...
+
+
+Listen = Callable[..., AbstractAsyncContextManager[Waiter]]
+"""How one listens on channels: over a connection, or through the runner."""
 
 
 def tree_channel(root_id: UUID) -> str:

@@ -10,7 +10,8 @@ import http.client
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Never
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -55,6 +56,13 @@ class RemoteClient(RunnerClient):
     async def call(self, verb: str, values: dict[str, Any], *, timeout_s: float = 60.0) -> Any:
         """One request; what it answered. Raises the error that the runner named."""
         return await asyncio.to_thread(self._ask, verb, values, timeout_s)
+
+    @asynccontextmanager
+    async def listening(self, *channels: str) -> AsyncGenerator["RemoteHints"]:
+        """Hints while the block runs, in place of a connection's: whatever the channels are called,
+        they are of this agent's tree and mailbox."""
+        del channels
+        yield RemoteHints(self)
 
     def _ask(self, verb: str, values: dict[str, Any], timeout_s: float) -> object:
         connection = http.client.HTTPConnection(

@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import UUID, uuid5
 
 from bough.client.errors import AgentNotFound
+from bough.client.rows import ENDED
 from bough.client.runner_calls import RunnerClient
 from bough.client.work_rows import KeptWorkspace
 from bough.runner.programs.inside import inside
@@ -36,7 +37,6 @@ from bough.runner.workspaces.workspace import location
 from bough.runner.workspaces.worktree import Workspace, WorkspaceError, places
 
 _UNTAKEN_S = 7 * 86400
-_ENDED = frozenset({"completed", "failed", "terminated"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class _Run:
         rows = {row.id: row for row in every if root in (None, row.repository)}
         here = {k: r for k, r in rows.items() if Path(r.worktree_path).is_dir()}
         for row in rows.values():
-            lost = row.id not in here and row.status in _ENDED
+            lost = row.id not in here and row.status in ENDED
             if lost and row.host in (None, socket.gethostname()):
                 self._tell(await self._remove(row, "its directory was removed by hand", 0))
         candidates = [await self._candidate(row) for row in here.values()]
@@ -122,7 +122,7 @@ class _Run:
 
     async def _candidate(self, row: KeptWorkspace) -> Candidate:
         size = await disk_bytes(Path(row.worktree_path))
-        ended, merged = row.status in _ENDED, row.isolation_status == "merged"
+        ended, merged = row.status in ENDED, row.isolation_status == "merged"
         return Candidate(row.id, ended, merged, row.age_s, size)
 
     async def _scratch_candidates(self) -> list[Candidate]:

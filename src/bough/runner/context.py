@@ -9,8 +9,7 @@ import asyncio
 import inspect
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from bough.client.budgets import Usage
 from bough.client.client import Spawn
 from bough.client.errors import InvalidInput, NotYours
 from bough.client.prices import priced
-from bough.client.remote import RemoteClient, RemoteHints
+from bough.client.remote import RemoteClient
 from bough.client.rows import Agent, Json
 from bough.runner.drivers import program_of
 from bough.runner.journal import IN_STEP, Journal, NotYet, StepFailed, whole_seconds
@@ -166,14 +165,10 @@ class Context(Talk):
 
         async def act(_: UUID) -> Merged:
             [wish] = await wishes_of([await self._child(child)], into, strategy)
-            [merge] = await merge_agents(self._client, self._listen, [wish])
+            [merge] = await merge_agents(self._client, self._client.listening, [wish])
             return await merged_of(wish, merge)
 
         return await self._do("merge", str(child)[:8], act, Merged)
-
-    @asynccontextmanager
-    async def _listen(self, *_: str) -> AsyncGenerator[RemoteHints]:
-        yield RemoteHints(self._client)
 
     async def sleep(self, seconds: float) -> None:
         """Go on after so many seconds, counted from the first start."""

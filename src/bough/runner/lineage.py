@@ -1,4 +1,4 @@
-"""Where an agent works, and where a child of it starts from in git.
+"""Where an agent works, under which address it commits, and where a child of it starts from in git.
 
 Guarantees: a child starts from what its parent has committed. How its work comes back stands in
 `merging`. When it breaks: NoWorkspace, GitError.
@@ -6,6 +6,7 @@ Guarantees: a child starts from what its parent has committed. How its work come
 
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID
 
 from bough.client.errors import AgentNotFound, AmbiguousId, InvalidInput, NoWorkspace
 from bough.client.rows import Agent
@@ -23,6 +24,11 @@ def workspace_of(agent: Agent) -> Workspace:
     return Workspace(
         Path(agent.worktree_path), agent.branch_name, agent.base_commit, Path(agent.repo_path)
     )
+
+
+def email_of(agent_id: UUID) -> str:
+    """The address under which an agent commits; it leads nowhere."""
+    return f"{str(agent_id)[:8]}@bough.invalid"
 
 
 async def start_below(parent: Agent) -> tuple[str, str, str | None] | None:

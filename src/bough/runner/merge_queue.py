@@ -11,6 +11,7 @@ from uuid import UUID
 
 from bough.client.merges import InLine
 from bough.client.runner_calls import RunnerClient
+from bough.runner.lineage import email_of
 from bough.runner.workspaces.batch import GateFailed, Outcome, Step, land
 from bough.runner.workspaces.commits import Recipe
 from bough.runner.workspaces.git import GitError, NoCommit, Repo, commit_of, git
@@ -22,7 +23,7 @@ from bough.runner.workspaces.trees import MergeConflict
 
 def recipe_for(agent_id: UUID, role: str, branch: str, task: str, strategy: Strategy) -> Recipe:
     """Message, author and committer of the commit that brings an agent's work."""
-    email = f"{str(agent_id)[:8]}@bough.invalid"
+    email = email_of(agent_id)
     trailer = f"Agent: {agent_id}\n"
     text = task.strip()
     if strategy == "squash":

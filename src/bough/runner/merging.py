@@ -9,14 +9,13 @@ branch), BadConfiguration; then nothing of the caller's stays in line.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from uuid import UUID, uuid4
 
 from bough.client.errors import IllegalTransition, NoWorkspace
-from bough.client.hints import tree_channel
+from bough.client.hints import Listen, tree_channel
 from bough.client.merges import Merge
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
@@ -41,15 +40,6 @@ from bough.runner.workspaces.trees import MergeConflict
 _LOOK_ANYWAY_S = 20.0
 
 
-class Waiter(Protocol):
-    """Something that says when there may be news."""
-
-    async def wait(self, timeout_s: float) -> str | None:
-        """Return at the next hint, or after timeout_s seconds."""
-        ...
-
-
-Listen = Callable[..., AbstractAsyncContextManager[Waiter]]
 Tell = Callable[[str], None]
 
 

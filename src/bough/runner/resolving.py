@@ -14,6 +14,7 @@ from bough.client.errors import NoWorkspace
 from bough.client.merges import Merge
 from bough.client.rows import Json
 from bough.client.runner_calls import RunnerClient
+from bough.runner.lineage import email_of
 from bough.runner.merging import Wish
 from bough.runner.workspaces.commits import Recipe, write
 from bough.runner.workspaces.git import commit_of, git
@@ -45,7 +46,7 @@ async def spawn_resolver(client: RunnerClient, wish: Wish, merge: Merge, means: 
     recipe = Recipe(
         f"Both sides of {agent.branch_name} and {wish.target}, conflicts marked\n",
         "bough",
-        f"{str(key)[:8]}@bough.invalid",
+        email_of(key),
     )
     base = await write(root, tree, (tip, source), recipe)
     await git(root, "update-ref", f"refs/bough/resolve/{key}", base, "")

@@ -14,9 +14,10 @@ from time import monotonic
 from bough.client.errors import BadConfiguration, LimitReached
 from bough.client.insist import insist
 from bough.client.paths import text_of
-from bough.client.rows import Claimed
+from bough.client.rows import Agent, Claimed
 from bough.client.runner_calls import RunnerClient
 from bough.client.work_rows import FileChange
+from bough.runner.lineage import email_of
 from bough.runner.ports import take_ports
 from bough.runner.spares import Spares
 from bough.runner.workspaces import workspace
@@ -38,6 +39,16 @@ def _row(change: Change) -> FileChange:
         change.lines_added,
         change.lines_removed,
         None if change.old_path is None else text_of(change.old_path),
+    )
+
+
+async def commit_work(made: Workspace, agent: Agent | Claimed) -> str:
+    """Commit what is in an agent's worktree, as the agent's; the commit. Raises WorkspaceError."""
+    return await workspace.commit_rest(
+        made,
+        message=f"{agent.task.strip().splitlines()[0][:72]}\n\nAgent: {agent.id}",
+        author_name=f"bough {agent.role}",
+        author_email=email_of(agent.id),
     )
 
 
@@ -82,12 +93,12 @@ class Workplace:
         if agent.repo_path is None or agent.base_commit is None:
             place.mkdir(parents=True, exist_ok=True)
             await self._keep(place)
-            await self._ask(place, own=place)
+            await self._ask(place, always=True)
             return place
         try:
             repository = await open_repository(Path(agent.repo_path))
             self.settings = (await settings_at(repository.root, agent.base_commit)).workspace
-            await self._ask(place, own=None)
+            await self._ask(place)
             made = await self._create(repository, agent.base_commit)
         except (GitError, OSError, BadConfiguration) as error:
             await insist(lambda: self._client.fail_workspace(agent.id, epoch=agent.lease_epoch))
@@ -123,12 +134,12 @@ class Workplace:
         self._set_up = admin / _SET_UP if admin else None
         return made
 
-    async def _ask(self, scratch: Path, own: Path | None) -> None:
+    async def _ask(self, scratch: Path, *, always: bool = False) -> None:
         """Get the ports and the scratch directory that the repository or the spawn asked for."""
         asked = self._agent.program
         wanted = asked.get("ports")
         count = max(self.settings.ports, wanted if isinstance(wanted, int) else 0)
-        if self.settings.scratch or asked.get("scratch") or own:
+        if self.settings.scratch or asked.get("scratch") or always:
             scratch.mkdir(parents=True, exist_ok=True)
             self.variables["BOUGH_SCRATCH"] = str(scratch)
         if count:
@@ -163,12 +174,7 @@ class Workplace:
             lambda: self._client.log(agent.id, epoch=agent.lease_epoch, streams=[], contents=[])
         )
         try:
-            head = await workspace.commit_rest(
-                made,
-                message=f"{agent.task.strip().splitlines()[0][:72]}\n\nAgent: {agent.id}",
-                author_name=f"bough {agent.role}",
-                author_email=f"{str(agent.id)[:8]}@bough.invalid",
-            )
+            head = await commit_work(made, agent)
             changed = await changes(made)
             size = await disk_bytes(made.path)
         except (GitError, OSError) as error:

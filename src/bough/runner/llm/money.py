@@ -5,10 +5,11 @@ The last number that it was told stands in the conversation, so nothing is told 
 
 from dataclasses import dataclass
 
+from bough.client.bound import LEAST_OUTPUT
+
 _THRESHOLDS = (0.5, 0.25, 0.1, 0.05)
 _MUCH = 0.25
 _ROOM = 2_000
-_LEAST_ANSWER = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Told:
 def left(allocated: int, available: int, *, last_call: int) -> Told:
     """How much is left, whatever was told before. last_call: tokens of the last call, 0: none."""
     # The next call has at least the input of the last one, and needs room for an answer.
-    needed = last_call + _ROOM + min(_LEAST_ANSWER, allocated // 20)
+    needed = last_call + _ROOM + min(LEAST_OUTPUT, allocated // 20)
     little = (bool(last_call) and available < 2 * needed) or available < allocated // 20
     text = f"[budget: {available:,} of {allocated:,} tokens are left"
     if little:

@@ -7,8 +7,6 @@ woken.
 """
 
 import json
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +17,7 @@ from pydantic import Field
 from bough.client.amounts import seconds_of, tokens_of
 from bough.client.errors import InvalidInput
 from bough.client.mail_rows import Mail
-from bough.client.remote import RemoteClient, RemoteHints
+from bough.client.remote import RemoteClient
 from bough.client.rows import Agent, Json
 from bough.runner.journal import NotYet
 from bough.runner.lineage import workspace_of
@@ -27,7 +25,7 @@ from bough.runner.llm.mailbox import Mailbox, shown
 from bough.runner.llm.tool import Arguments, Gave, Tool
 from bough.runner.merging import merge_agents, merged_of, wishes_of
 from bough.runner.plan import Order, plan
-from bough.runner.workspaces.workspace import commit_rest
+from bough.runner.workplace import commit_work
 
 AgentId = Annotated[str, Field(description="An agent's id, or its first digits.")]
 
@@ -107,12 +105,7 @@ class Words:
         """This agent, with its files committed, so that others can start from them."""
         me = await self.client.show(self.agent_id)
         if me.worktree_path:
-            await commit_rest(
-                workspace_of(me),
-                message=f"{me.task.strip().splitlines()[0][:72]}\n\nAgent: {me.id}",
-                author_name=f"bough {me.role}",
-                author_email=f"{str(me.id)[:8]}@bough.invalid",
-            )
+            await commit_work(workspace_of(me), me)
         return me
 
     async def spawn(self, told: Spawn, key: UUID) -> Gave:
@@ -163,15 +156,11 @@ class Words:
         await self._saved()
         agent = await self.client.show(await self.client.find(told.agent))
         [wish] = await wishes_of([agent], None, None)
-        [merge] = await merge_agents(self.client, self._listen, [wish])
+        [merge] = await merge_agents(self.client, self.client.listening, [wish])
         done = await merged_of(wish, merge)
         found = {"into": done.target, "commit": done.commit, "was_there": done.already_contained}
         counts = {"files": agent.files_changed, "added": agent.lines_added}
         return Gave(_json(found | counts))
-
-    @asynccontextmanager
-    async def _listen(self, *_: str) -> AsyncGenerator[RemoteHints]:
-        yield RemoteHints(self.client)
 
     async def send(self, told: Send, key: UUID) -> Gave:
         """A message in a mailbox."""

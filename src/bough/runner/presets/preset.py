@@ -14,6 +14,7 @@ from typing import Any, cast
 from bough.client.rows import Claimed
 from bough.client.tools import KINDS
 from bough.runner.launch import Launch, Own
+from bough.runner.lineage import email_of
 from bough.runner.roles.briefing import prompt_of
 
 BRIEFING = "briefing.md"
@@ -143,8 +144,7 @@ def home_files(agent: Claimed, own: Own) -> dict[str, str]:
     """
     path = json.dumps(f"{_real_home(own)}/.gitconfig", ensure_ascii=False)
     name = json.dumps(f"bough {' '.join(agent.role.split())}", ensure_ascii=False)
-    email = f"{str(agent.id)[:8]}@bough.invalid"
-    text = f"[user]\n\tname = {name}\n\temail = {email}\n[include]\n\tpath = {path}\n"
+    text = f"[user]\n\tname = {name}\n\temail = {email_of(agent.id)}\n[include]\n\tpath = {path}\n"
     return {"home/.gitconfig": text}
 
 

@@ -15,7 +15,7 @@ from bough.runner.workspaces.git import (
     is_ancestor,
     quoted,
 )
-from bough.runner.workspaces.merge import MergeConflict, merge_trees
+from bough.runner.workspaces.trees import MergeConflict, merge_trees
 
 _WHO = {"name": "bough", "email": "bough@localhost"}
 

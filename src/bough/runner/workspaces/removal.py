@@ -16,8 +16,17 @@ import shutil
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from bough.runner.workspaces.git import Busy, commit_of, git, locked, quoted, rescue, run
-from bough.runner.workspaces.submodules import bring_home, submodules_of
+from bough.runner.workspaces.git import (
+    Busy,
+    commit_of,
+    commit_tree,
+    git,
+    locked,
+    quoted,
+    rescue,
+    run,
+)
+from bough.runner.workspaces.submodules import bring_home, set_aside, submodules_of
 from bough.runner.workspaces.worktree import (
     READY,
     SNAPSHOT,
@@ -61,6 +70,7 @@ async def remove(workspace: Workspace, *, keep_branch: bool = True) -> None:
             agent, slug = workspace.branch.split("/")[1:]
             await rescue(repo, agent=agent, commits=loose, leaving="" if keep_branch else ref)
             for sub in submodules_of(workspace, admin) if admin else ():
+                await set_aside(sub)
                 await bring_home(sub)
             await vanish(git_dir, workspace.path, admin)
         if not keep_branch:
@@ -165,11 +175,7 @@ async def _commit_staged(workspace: Workspace, tree: str, parent: str) -> str:
     known = await _known(workspace, tree, parent)
     if known:
         return known
-    who = _who(workspace.path)
-    people = {f"GIT_{role}_NAME": who["name"] for role in ("AUTHOR", "COMMITTER")}
-    people |= {f"GIT_{role}_EMAIL": who["email"] for role in ("AUTHOR", "COMMITTER")}
-    args = ("commit-tree", tree, "-p", parent, "-m", who["message"])
-    return (await git(workspace.repo, *args, env=people)).strip()
+    return await commit_tree(workspace.repo, tree, parents=[parent], **_who(workspace.path))
 
 
 def _who(path: Path) -> dict[str, str]:

@@ -39,6 +39,11 @@ class Submodule:
     own: Path
     store: Path
 
+    @property
+    def agent(self) -> str:
+        """Whose it is, as its branch says."""
+        return self.space.branch.split("/")[1]
+
     def mentions(self) -> list[str]:
         """Every commit that its heads, logs and rebases under way speak of."""
         return mentioned(*(self.own / name for name in _LOOSE))
@@ -120,23 +125,25 @@ async def restore(workspace: Workspace, admin: Path) -> None:
         await repair(path, sub.own)
 
 
+async def set_aside(sub: Submodule) -> None:
+    """Give a ref to all that a submodule holds; what is not committed goes on no branch."""
+    space, own = sub.space, sub.own
+    if not space.path.is_dir():
+        return
+    who = {"name": "Bough", "email": "bough@localhost", "message": f"Left in {space.path}"}
+    async with snapshot(space.path, own, keep=True) as shot:
+        env = tree_env(own, space.path)
+        head = await commit_of(space.path, "HEAD", env=env) or space.base_commit
+        left = await commit_snapshot(space, own, shot, work=head, tip=None, **who)
+    await rescue(own, agent=sub.agent, commits=[left, *sub.mentions()])
+
+
 async def bring_home(sub: Submodule) -> None:
-    """Let the main checkout's submodule have all that this one has: its branch, the rest rescued.
+    """Let the main checkout's submodule have all that has a ref here: its branch, the rest rescued.
 
-    What is not committed is committed, on no branch. Done again after a kill, it ends the same.
+    Done again after a kill, it ends the same.
     """
-    space, own, agent = sub.space, sub.own, sub.space.branch.split("/")[1]
-    env = tree_env(own, space.path)
-    if space.path.is_dir():
-        who = {"name": "Bough", "email": "bough@localhost", "message": f"Left in {space.path}"}
-        async with snapshot(space.path, own, keep=True) as shot:
-            head = await commit_of(space.path, "HEAD", env=env) or space.base_commit
-            left = await commit_snapshot(space, own, shot, work=head, tip=None, **who)
-        await rescue(own, agent=agent, commits=[left, *sub.mentions()])
-    await _fetch(sub, agent)
-
-
-async def _fetch(sub: Submodule, agent: str) -> None:
+    agent = sub.agent
     incoming, env = f"refs/bough/incoming/{agent}", tree_env(sub.store, sub.store)
     kinds = ("heads/*", "tags/*", "bough/*", "stas*")
     specs = [f"+refs/{kind}:{incoming}/{kind}" for kind in kinds]

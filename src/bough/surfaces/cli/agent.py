@@ -9,6 +9,7 @@ import click
 
 from bough.client.budgets import Usage
 from bough.client.errors import InvalidInput, NotYours
+from bough.client.hints import Waiter
 from bough.client.mail_rows import Approval
 from bough.client.prices import priced
 from bough.client.remote import RemoteClient
@@ -17,7 +18,6 @@ from bough.surfaces.cli import render
 from bough.surfaces.cli.session import (
     Duration,
     Tokens,
-    Waiter,
     asynchronous,
     attached,
     connected,

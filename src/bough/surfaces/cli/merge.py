@@ -17,6 +17,7 @@ from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 from bough.runner.drivers import program_of
 from bough.runner.merging import Wish, error_of, forecast, merge_agents, wishes_of, work_queue
+from bough.runner.plan import ROOT_BUDGET
 from bough.runner.presets.preset import UnknownProgram
 from bough.runner.resolving import Means, spawn_resolver
 from bough.runner.workspaces.batch import GateFailed
@@ -33,7 +34,6 @@ from bough.surfaces.cli.session import (
     named,
 )
 
-_ROOT_BUDGET = 100_000
 _TAIL_LINES = 20
 
 
@@ -112,7 +112,7 @@ class _Resolving:
                 driver, program = "command", program_of("command", self.words)
             except UnknownProgram as error:
                 raise InvalidInput(str(error)) from error
-        return Means(self.budget or _ROOT_BUDGET, driver, program)
+        return Means(self.budget or ROOT_BUDGET, driver, program)
 
 
 @click.command(

@@ -5,9 +5,9 @@ import functools
 import os
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import click
@@ -15,8 +15,8 @@ from click.shell_completion import CompletionItem
 
 from bough.client.amounts import seconds_of, tokens_of
 from bough.client.database import address, open_client, operator
-from bough.client.hints import listening
-from bough.client.remote import RemoteClient, RemoteHints, acting_agent
+from bough.client.hints import Listen, listening
+from bough.client.remote import RemoteClient, acting_agent
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
 
@@ -55,29 +55,12 @@ async def connected() -> AsyncGenerator[RunnerClient]:
         yield client
 
 
-class Waiter(Protocol):
-    """Something that says when there may be news."""
-
-    async def wait(self, timeout_s: float) -> str | None:
-        """Return at the next hint, or after timeout_s seconds."""
-        ...
-
-
-Listen = Callable[..., AbstractAsyncContextManager[Waiter]]
-
-
 @asynccontextmanager
 async def attached() -> AsyncGenerator[tuple[RunnerClient, Listen]]:
     """A client for a command that stays, and how it listens; survives a restart of the server."""
     if inside():
         async with connected() as client:
-
-            @asynccontextmanager
-            async def listen(*channels: str) -> AsyncGenerator[Waiter]:
-                del channels
-                yield RemoteHints(cast("RemoteClient", client))
-
-            yield client, listen
+            yield client, cast("RemoteClient", client).listening
         return
     dsn = await chosen_address()
     async with open_client(dsn, actor=operator(), pooled=1) as client:

@@ -7,8 +7,7 @@ kernel. What is refused becomes the result of the tool, in our one line.
 import functools
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec
@@ -18,12 +17,12 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent
 
 from bough.client.errors import BoughError, InvalidInput
-from bough.client.hints import listening
-from bough.client.remote import RemoteClient, RemoteHints
+from bough.client.hints import Listen, listening
+from bough.client.remote import RemoteClient
 from bough.client.rows import Agent
 from bough.client.runner_calls import RunnerClient
+from bough.runner.llm.entry import cut
 from bough.runner.workspaces.git import GitError
-from bough.surfaces.cli.session import Waiter
 
 P = ParamSpec("P")
 Call = Context[Any, Any]
@@ -40,7 +39,7 @@ class Acting:
 
     client: RunnerClient
     me: UUID | None
-    listen: Callable[..., AbstractAsyncContextManager[Waiter]]
+    listen: Listen
 
     async def named(self, prefix: str) -> Agent:
         """The agent that an id, its first digits or an address means. Raises AgentNotFound."""
@@ -52,13 +51,7 @@ Who = Callable[[Call], Awaitable[Acting]]
 
 def as_agent(client: RemoteClient, me: UUID) -> Acting:
     """An agent's program, by its token."""
-
-    @asynccontextmanager
-    async def listen(*channels: str) -> AsyncGenerator[Waiter]:
-        del channels
-        yield RemoteHints(client)
-
-    return Acting(client, me, listen)
+    return Acting(client, me, client.listening)
 
 
 def as_operator(client: RunnerClient, dsn: str) -> Acting:
@@ -72,20 +65,12 @@ def told(tool: Callable[P, Awaitable[str]]) -> Callable[P, Awaitable[CallToolRes
     @functools.wraps(tool)
     async def call(*args: P.args, **kwargs: P.kwargs) -> CallToolResult:
         try:
-            text, wrong = bounded(await tool(*args, **kwargs)), False
+            text, wrong = cut(await tool(*args, **kwargs), _MOST_CHARS), False
         except (BoughError, GitError) as error:
             text, wrong = str(error), True
         return CallToolResult(content=[TextContent(type="text", text=text)], is_error=wrong)
 
     return call
-
-
-def bounded(text: str, most: int = _MOST_CHARS) -> str:
-    """A text that does not fill a model's context: its beginning and its end."""
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]}\n[… {len(text) - most} characters are left out …]\n{text[-half:]}"
 
 
 def answer(value: Any) -> str:

@@ -14,12 +14,12 @@ from bough.client.errors import InvalidInput, NotYours
 from bough.client.hints import tree_channel
 from bough.client.rows import Agent
 from bough.runner.lineage import workspace_of
+from bough.runner.llm.entry import cut
 from bough.runner.merging import forecast, merge_agents, merged_of, wishes_of
 from bough.runner.plan import Order, plan
 from bough.runner.workspaces.changes import diff as diff_of
-from bough.runner.workspaces.git import git
 from bough.surfaces.cli.render import agent_json
-from bough.surfaces.mcp.acting import Acting, Call, Who, answer, bounded, until
+from bough.surfaces.mcp.acting import Acting, Call, Who, answer, until
 
 Id = Annotated[str, Field(description="An agent's id, or its first digits, like a7f2.")]
 Tokens = Annotated[str, Field(description="Tokens: 2000, 30k or 1.5M; empty: the usual.")]
@@ -44,7 +44,7 @@ def brief(agent: Agent) -> dict[str, Any]:
         "note": agent.progress_note,
         "files_changed": agent.files_changed,
         "merged_into": agent.merged_into,
-        "result": bounded(answer(agent.result), 4000) if agent.result else None,
+        "result": cut(answer(agent.result), 4000) if agent.result else None,
         "error": agent.error_message,
     }
     return found | {name: value for name, value in more.items() if value is not None}
@@ -162,14 +162,8 @@ class TreeTools:
     async def diff(self, ctx: Call, id: Id, stat: bool = False) -> str:
         """Show what an agent changed, with what is not committed yet; stat: only how much."""
         acting = await self._who(ctx)
-        workspace = workspace_of(await acting.named(id))
-        if workspace.path.is_dir():
-            text = await diff_of(workspace, stat=stat, colour=False)
-        else:
-            options = ["--stat"] if stat else []
-            text = await git(
-                workspace.repo, "diff", *options, workspace.base_commit, workspace.branch
-            )
+        agent = await acting.named(id)
+        text = await diff_of(workspace_of(agent), stat=stat, tip=agent.head_commit)
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") or "(no change)"
 
     async def merge(
